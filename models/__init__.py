@@ -1,0 +1,1 @@
+"""Builders of example models with deterministic weights."""

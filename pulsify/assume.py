@@ -1,0 +1,171 @@
+"""Decisions about symbolic dimensions, each with the interval of S it holds on.
+
+The compiler never carries ``min``/``max`` trees: a comparison is decided for large S, and what it assumed is recorded
+with the node that asked.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+
+from pulsify.dim import Dim, DimLike, evaluate, law, slope, symbols_of
+from pulsify.errors import Refusal
+
+__all__ = ["Assumptions", "Condition"]
+
+#: The stream length decisions are made at where no exact law is available.
+REFERENCE = 1 << 40
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """``text`` holds for every ``S >= least`` with ``S % modulus == remainder``; ``node`` is who asked."""
+
+    node: str
+    text: str
+    least: int = 0
+    modulus: int = 1
+    remainder: int = 0
+
+
+class Assumptions:
+    """Decides comparisons of dimensions for one stream symbol and remembers the conditions."""
+
+    def __init__(self, symbol: str):
+        self.symbol = symbol
+        self.conditions: dict[Condition, None] = {}
+
+    @property
+    def least(self) -> int:
+        """The smallest stream length from which every recorded decision holds."""
+        return max((c.least for c in self.conditions), default=0)
+
+    @property
+    def modulus(self) -> int:
+        """Stream lengths must be congruent to the recorded remainders; their common modulus."""
+        return math.lcm(*(c.modulus for c in self.conditions)) if self.conditions else 1
+
+    def allows(self, length: int) -> bool:
+        """Whether the batch model was understood for this stream length."""
+        return length >= self.least and all(length % c.modulus == c.remainder for c in self.conditions)
+
+    def _record(self, node: str, text: str, **kw: int) -> None:
+        self.conditions.setdefault(Condition(node, text, **kw))
+
+    def ge(self, a: DimLike, b: DimLike, node: str = "") -> bool:
+        """Whether ``a >= b`` for all large S."""
+        diff = a - b
+        if not isinstance(diff, Dim):
+            return bool(diff >= 0)
+        form = law(diff, self.symbol)
+        if form is None:
+            return self._ge_opaque(diff, f"{a} >= {b}", node)
+        if form.rate == 0:
+            good = [t >= 0 for t in form.table]
+            if all(good) or not any(good):
+                return good[0]
+            raise Refusal(
+                f"cannot type node {node!r}",
+                why=f"{a} >= {b} depends on {self.symbol} modulo {form.m}",
+                hint=f"export the model for {self.symbol} a multiple of {form.m}",
+            )
+        low, high = form.offsets()
+        sign = form.rate > 0
+        # Beyond this S the sign is the slope's; exact to the residue.
+        bound = math.ceil(-low / form.rate) if sign else math.floor(high / -form.rate) + 1
+        while bound > 0 and (evaluate(diff, {self.symbol: bound - 1}) >= 0) == sign:
+            bound -= 1
+        if bound > 0:
+            self._record(node, f"{a} {'>=' if sign else '<'} {b}", least=bound)
+        return sign
+
+    def _ge_opaque(self, diff: Dim, text: str, node: str) -> bool:
+        answers = set()
+        for other in (1, 2, 5, 64):
+            env = {name: other for name in symbols_of(diff)}
+            if self.symbol in env:
+                env[self.symbol] = REFERENCE
+            answers.add(evaluate(diff, env) >= 0)
+        if len(answers) > 1:
+            raise Refusal(
+                f"cannot type node {node!r}",
+                why=f"whether {text} depends on {', '.join(sorted(symbols_of(diff) - {self.symbol}))}",
+                hint="fix that dimension in the model (only the time axis may decide, being long)",
+            )
+        answer = answers.pop()
+        least = {name: 1 for name in symbols_of(diff)}
+        if (evaluate(diff, least) >= 0) != answer:
+            self._record(node, text if answer else f"not {text}", least=1 if self.symbol not in least else 2)
+        return answer
+
+    def eq(self, a: DimLike, b: DimLike, node: str = "") -> bool:
+        """Whether ``a == b`` for all large S. Opaque dimensions are equal only where they are the same."""
+        if a == b:
+            return True
+        diff = a - b
+        if not isinstance(diff, Dim):
+            return bool(diff == 0)
+        form = law(diff, self.symbol)
+        if form is None:
+            if not (symbols_of(diff) == {self.symbol} and slope(diff, self.symbol) is None):
+                env = {name: 1 for name in symbols_of(diff)}
+                if self.symbol not in env and evaluate(diff, env) <= 0:
+                    self._record(node, f"{a} != {b}")
+            return False
+        if form.rate == 0:
+            same = [t == 0 for t in form.table]
+            if all(same):
+                return True
+            if any(same):
+                good = [r for r, ok in enumerate(same) if ok]
+                raise Refusal(
+                    f"cannot type node {node!r}",
+                    why=f"{a} == {b} only where {self.symbol} % {form.m} is {', '.join(map(str, good))}",
+                    hint=f"export the model for {self.symbol} a multiple of {form.m}",
+                )
+            return False
+        low, high = form.offsets()
+        size = abs(form.rate)
+        last = math.floor(max(-low, high, Fraction(0)) / size) + 1
+        while last > 0 and evaluate(diff, {self.symbol: last - 1}) != 0:
+            last -= 1
+        if last > 0:
+            self._record(node, f"{a} != {b}", least=last)
+        return False
+
+    def divides(self, c: int, d: Dim, node: str = "") -> bool:
+        """Record that the batch model is only defined where c divides d; False where it never does."""
+        form = law(d, self.symbol)
+        if form is None or Fraction(form.A) % c or form.m > 4096:
+            period = form.m * c if form else 0
+        else:
+            period = form.m
+        if form is None or period > 4096:
+            return False
+        good = [r for r in range(period) if evaluate(d, {self.symbol: r}) % c == 0]
+        if not good:
+            return False
+        # Residues that recur evenly collapse to one congruence; several classes are beyond a single condition.
+        step = period // len(good)
+        if period % len(good) or good != list(range(good[0], period, step)):
+            return False
+        if step > 1:
+            self._record(node, f"{c} divides {d}", modulus=step, remainder=good[0])
+        return True
+
+    def max(self, a: DimLike, b: DimLike, node: str = "") -> DimLike:
+        """The greater of two, decided at large S."""
+        return a if self._above(a, b, node) else b
+
+    def min(self, a: DimLike, b: DimLike, node: str = "") -> DimLike:
+        """The lesser of two, decided at large S."""
+        return b if self._above(a, b, node) else a
+
+    def _above(self, a: DimLike, b: DimLike, node: str) -> bool:
+        """a >= b, or else b >= a: where neither exceeds the other at every residue, the comparison is refused."""
+        form = law(a - b, self.symbol)
+        if form is not None and form.rate == 0 and all(t <= 0 for t in form.table):
+            return False
+        return self.ge(a, b, node)

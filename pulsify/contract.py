@@ -1,0 +1,157 @@
+"""The manifest: what a pulsed file promises, as JSON in its metadata (docs/contract.md, version 1).
+
+Written by ``emit``, read by clients. Reading needs neither the compiler nor onnx: a dict, and :func:`evaluate` for
+its expressions.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from pulsify.graph import Graph
+
+__all__ = ["KEY", "VERSION", "evaluate", "loads", "manifest", "pulsed_shape", "write"]
+
+KEY = "pulsify.manifest"
+VERSION = 1
+
+
+def evaluate(expression: int | str, **symbols: int) -> int:
+    """The value of a manifest expression: integers, names, ``+ - * // % ( )``, ``min``, ``max``. ValueError else."""
+
+    def walk(node: ast.expr) -> int:
+        if isinstance(node, ast.Constant) and isinstance(node.value, int):
+            return node.value
+        if isinstance(node, ast.Name) and node.id in symbols:
+            return symbols[node.id]
+        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+            return -walk(node.operand)
+        if isinstance(node, ast.BinOp):
+            a, b = walk(node.left), walk(node.right)
+            match node.op:
+                case ast.Add():
+                    return a + b
+                case ast.Sub():
+                    return a - b
+                case ast.Mult():
+                    return a * b
+                case ast.FloorDiv():
+                    return a // b
+                case ast.Mod():
+                    return a % b
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("min", "max"):
+            return (min if node.func.id == "min" else max)(walk(a) for a in node.args)
+        raise ValueError(f"not an expression of {', '.join(symbols)}: {expression!r}")
+
+    if isinstance(expression, int):
+        return expression
+    return walk(ast.parse(expression, mode="eval").body)
+
+
+def loads(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """The manifest from a model's metadata. ValueError if there is none, or one of another version."""
+    if KEY not in metadata:
+        raise ValueError("it carries no pulsify manifest: it is not a pulsed model")
+    found: dict[str, Any] = json.loads(metadata[KEY])
+    if found.get("version") != VERSION:
+        raise ValueError(f"its manifest is of version {found.get('version')}, this client reads version {VERSION}")
+    return found
+
+
+def pulsed_shape(g: Graph, v: ir.Value) -> tuple[Any, ...]:
+    """What a wire holds per pulse: ints, or expressions of the batch and the pulse."""
+    fact = g.facts[v]
+    assert fact.shape is not None
+    regions = g.regions.get(v, {})
+    return tuple(g.frames(regions[a]) if a in regions else d for a, d in enumerate(fact.shape))
+
+
+def _number(d: Any) -> int | str:
+    return d if isinstance(d, int) else str(d)
+
+
+def manifest(g: Graph, valid: bool) -> dict[str, Any]:
+    """The manifest of an emitted graph."""
+    assert g.pulse is not None
+    inputs = []
+    names = {slot.past.name for slot in g.slots if slot.past is not None} | ({"valid_frames"} if valid else set())
+    for v in g.graph.inputs:
+        if v.name in names:
+            continue
+        regions = g.regions.get(v, {})
+        axis = next(iter(regions), None)
+        inputs.append(
+            {"name": v.name, "axis": axis, "frames": None if axis is None else _number(g.frames(regions[axis]))}
+        )
+    outputs = []
+    presents = {slot.present.name for slot in g.slots if slot.present is not None}
+    for v in g.graph.outputs:
+        if v.name in presents:
+            continue
+        out = g.outputs.get(v.name or "")
+        row: dict[str, Any] = dict.fromkeys(("axis", "frames", "delay", "length", "lookahead", "receptive_field"))
+        if out is not None:
+            row = {
+                "axis": out.axis,
+                "frames": _number(g.frames(g.regions[v][out.axis])),
+                "delay": out.delay,
+                "length": _number(out.length),
+                "lookahead": out.lookahead,
+                "receptive_field": out.receptive_field,
+            }
+        outputs.append({"name": v.name, **row})
+    states = [
+        {
+            "input": slot.past.name if slot.past else None,
+            "output": slot.present.name if slot.present else None,
+            "dtype": slot.state.dtype.numpy().name,
+            "shape": list(slot.state.shape),
+            "axis": slot.state.axis,
+            "batch_axis": slot.state.batch_axis,
+            "kind": slot.state.kind,
+            "origin": slot.state.origin,
+        }
+        for slot in g.slots
+    ]
+    return {
+        "version": VERSION,
+        "symbol": g.symbol,
+        "pulse": g.pulse.size,
+        "pulse_multiple": g.pulse_multiple,
+        "inputs": inputs,
+        "outputs": outputs,
+        "states": states,
+        "state_bytes": state_bytes(g),
+        "valid": {"input": "valid_frames"} if valid else None,
+        "source": g.source,
+        "stream": {
+            "least": g.assume.least,
+            "modulus": g.assume.modulus,
+            "conditions": [
+                {"node": c.node, "text": c.text, "least": c.least, "modulus": c.modulus, "remainder": c.remainder}
+                for c in g.assume.conditions
+            ],
+        },
+    }
+
+
+def state_bytes(g: Graph) -> int:
+    """Bytes of all states at batch 1."""
+    total = 0
+    for slot in g.slots:
+        size = 1
+        for d in slot.state.shape:
+            size *= d if isinstance(d, int) else 1
+        total += -(-size * slot.state.dtype.bitwidth // 8)
+    return total
+
+
+def write(g: Graph, valid_frames: ir.Value | None) -> None:
+    """Put the manifest into the model's metadata; what else is there is kept."""
+    g.model.metadata_props[KEY] = json.dumps(manifest(g, valid_frames is not None), separators=(",", ":"))

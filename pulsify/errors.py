@@ -1,0 +1,82 @@
+"""Everything a user can be told.
+
+Every failure has one shape: a headline, then ``why`` (the reason, with numbers), ``wire`` (what arrives there) and
+``try`` (what to do about it). The exit codes are the command line's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+__all__ = [
+    "ClientError",
+    "InternalError",
+    "ModelError",
+    "PulsifyError",
+    "Refusal",
+    "UsageError",
+    "VerificationError",
+]
+
+
+class PulsifyError(Exception):
+    """A message for the user: ``what`` in one line, then why, where and what to try."""
+
+    exit_code = 70
+
+    def __init__(self, what: str, *, why: str = "", wire: str = "", hint: str | Sequence[str] = ""):
+        self.what, self.why, self.wire = what, why, wire
+        self.hints = [hint] if isinstance(hint, str) else list(hint)
+        super().__init__(self.render())
+
+    def render(self) -> str:
+        """The message as printed: one headline, then one line a field."""
+        rows = [("why", self.why), ("wire", self.wire), *(("try", h) for h in self.hints)]
+        return "\n".join([self.what, *(f"  {key + ':':<5} {text}" for key, text in rows if text)])
+
+    def as_dict(self) -> dict[str, object]:
+        """The message for machines (``--report``)."""
+        return {
+            "kind": type(self).__name__,
+            "exit_code": self.exit_code,
+            "what": self.what,
+            "why": self.why,
+            "wire": self.wire,
+            "try": [h for h in self.hints if h],
+        }
+
+
+class UsageError(PulsifyError):
+    """The request makes no sense for this model: no such axis, a pulse of 0, an unwritable output."""
+
+    exit_code = 2
+
+
+class Refusal(PulsifyError):
+    """The model cannot be pulsified as asked. Names the node, the axis, the reason and the remedy."""
+
+    exit_code = 3
+
+
+class VerificationError(PulsifyError):
+    """The pulsed model disagrees with the batch model. Nothing was written."""
+
+    exit_code = 4
+
+
+class ModelError(PulsifyError):
+    """The model file is unreadable or invalid."""
+
+    exit_code = 5
+
+
+class ClientError(PulsifyError):
+    """A streaming client was fed something it cannot take: wrong name, shape, dtype or order of calls."""
+
+    exit_code = 2
+
+
+class InternalError(PulsifyError):
+    """A promise of the compiler does not hold. Our fault, never the user's."""
+
+    exit_code = 70

@@ -1,0 +1,189 @@
+"""What is known of a wire, and what a rule says of a node. Frozen data.
+
+Units: a *frame* is one index of a wire's time axis; S counts frames of the stream symbol. ``n`` is the number of
+frames a wire carries per pulse, ``n = P * rate``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from pulsify.dim import Dim, DimLike, symbols_of
+
+__all__ = ["AxisRegion", "Elems", "Fill", "Iota", "Need", "Plan", "Shape", "State", "Stream", "Window", "WireFact"]
+
+Shape = tuple[DimLike, ...]
+
+#: Tensors up to this many elements carry their values symbolically.
+MAX_ELEMS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Elems:
+    """A small tensor whose every element is known: an object array of int, bool, Fraction or Dim."""
+
+    array: np.ndarray
+
+    @property
+    def constant(self) -> bool:
+        return not any(isinstance(e, Dim) for e in self.array.flat)
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """Every element is ``value``."""
+
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Iota:
+    """Element at index i of ``axis`` is ``start + step*i``, whatever the other indices."""
+
+    axis: int
+    start: DimLike
+    step: DimLike
+
+
+Value = Elems | Fill | Iota | None
+
+
+@dataclass(frozen=True, slots=True)
+class WireFact:
+    """Type, shape and, where known, the value of one wire of the batch model.
+
+    ``shape`` is None where the rank is unknown. ``const`` holds the tensor of a constant.
+    """
+
+    dtype: ir.DataType
+    shape: Shape | None
+    value: Value = None
+    const: Any = None
+
+    @property
+    def rank(self) -> int:
+        assert self.shape is not None
+        return len(self.shape)
+
+    def time_axes(self, symbol: str) -> tuple[int, ...]:
+        """The axes whose length depends on the stream symbol."""
+        if self.shape is None:
+            return ()
+        return tuple(a for a, d in enumerate(self.shape) if isinstance(d, Dim) and symbol in symbols_of(d))
+
+    def array(self) -> np.ndarray | None:
+        """The constant as numpy, or None."""
+        return None if self.const is None else np.asarray(self.const.numpy())
+
+    def elems(self) -> np.ndarray | None:
+        """Known elements as an object array (constants included), or None."""
+        if isinstance(self.value, Elems):
+            return self.value.array
+        if self.const is not None and self.shape is not None and self.const.size <= MAX_ELEMS:
+            array = self.array()
+            if array is not None and array.dtype.kind in "iub":
+                return array.astype(object)
+            if array is not None and array.dtype.kind == "f" and np.all(np.isfinite(array)):
+                # A float constant as the exact rational it is; whole ones as int.
+                flat = [int(v) if float(v).is_integer() else Fraction(float(v)) for v in array.flat]
+                if any(isinstance(v, Fraction) and v.denominator > 4096 for v in flat):
+                    return None  # an inexact decimal: its products with a length are not ours to round
+                return np.array(flat, dtype=object).reshape(array.shape) if flat else array.astype(object)
+        if isinstance(self.value, Fill) and self.shape is not None and all(isinstance(d, int) for d in self.shape):
+            if int(np.prod(self.shape, dtype=np.int64)) <= MAX_ELEMS:
+                return np.full(self.shape, self.value.value, dtype=object)
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class AxisRegion:
+    """What a wire holds at pulse T on one axis: frames ``[n*T - delay - overlap, n*(T+1) - delay)``, ``n = P*rate``.
+
+    A negative delay announces frames: those of index < -delay are never sent (a buffer supplies them). A positive
+    overlap is history that a buffer provides; a negative one leaves the first frames of the chunk out.
+    """
+
+    rate: Fraction
+    delay: int
+    overlap: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Output frame j reads the input frames ``[stride*j - before, stride*j - before + span)``.
+
+    With input delay d the least output delay is ``ceil((d + span - stride - before) / stride)``, and an output of
+    delay e reads ``stride*e + before - d`` frames behind the current input chunk.
+    """
+
+    stride: int = 1
+    before: int = 0
+    span: int = 1
+
+    def least_delay(self, delay: int) -> int:
+        """ceil((delay + span - stride - before) / stride)."""
+        return -(-(delay + self.span - self.stride - self.before) // self.stride)
+
+
+UNIT = Window()
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What one output axis asks of one input axis."""
+
+    input: int
+    axis: int
+    window: Window = UNIT
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """One time axis of one output, and all it needs."""
+
+    output: int
+    axis: int
+    needs: tuple[Need, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A rule's answer: for each time axis of each output, the input regions it needs.
+
+    ``kind``: ``op`` keeps the operator; ``pad`` and ``slice`` are bookkeeping on a wire (their pseudo-operators
+    change the region, not the data). ``attributes`` replaces attributes of the pulsed node. ``dims`` names an input
+    that holds the shape of output 0, to be written again for a pulse, in the given style (``reshape``, ``expand``).
+    ``pad`` is (axis, before, after) of a ``pad``; ``slice`` needs no more than its window. ``free`` makes frames from
+    nothing (every frame known from its index alone).
+    """
+
+    streams: tuple[Stream, ...]
+    kind: str = "op"
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    dims: tuple[int, str] | None = None
+    pad: tuple[int, int, DimLike] | None = None
+    pad_value: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """One ``past_<id>`` -> ``present_<id>`` pair of the pulsed model. Zero-filled at the start.
+
+    ``shape`` holds ints or the batch symbol. ``zeros_read`` tells whether a valid frame depends on the initial
+    zeros (it is padding, a counter or a recurrent state) or never does (warm-up history: any content would do).
+    """
+
+    id: str
+    dtype: ir.DataType
+    shape: tuple[int | str, ...]
+    axis: int | None
+    batch_axis: int | None
+    kind: str
+    origin: str
+    zeros_read: bool = True

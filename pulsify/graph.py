@@ -1,0 +1,217 @@
+"""An onnx_ir model and what is known of its wires, as handed from stage to stage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from pulsify.assume import Assumptions
+from pulsify.dim import Dim, DimLike, sym, symbols_of
+from pulsify.facts import AxisRegion, State, WireFact
+
+__all__ = ["DOMAIN", "Graph", "NodeBuilder", "Output", "Pulse", "StateSlot", "tensor_fact"]
+
+#: Domain of the pseudo-operators that live between ``pulse-v2`` and ``emit``.
+DOMAIN = "pulsify"
+
+
+@dataclass(frozen=True, slots=True)
+class Pulse:
+    """Frames of the stream symbol per pulse: an int, or the name of the dynamic dimension."""
+
+    size: int | str
+
+    @property
+    def dim(self) -> DimLike:
+        """The pulse as an expression."""
+        return sym(self.size) if isinstance(self.size, str) else self.size
+
+
+@dataclass
+class StateSlot:
+    """A state under construction: its description and, once emitted, the two wires of the pair."""
+
+    state: State
+    past: ir.Value | None = None
+    present: ir.Value | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What the contract promises of one streaming output, in frames (see docs/contract.md)."""
+
+    axis: int
+    delay: int
+    length: DimLike
+    lookahead: int
+    receptive_field: int | None
+
+
+@dataclass
+class Graph:
+    """A model between two stages.
+
+    ``facts`` maps every wire of the main graph to what is known of it, in *batch* terms until
+    ``pulse-v2-to-type``; ``regions`` maps a streaming wire to the region it holds on each time axis, from
+    ``pulse-v2`` on.
+    """
+
+    model: ir.Model
+    symbol: str
+    assume: Assumptions
+    stage: str = "load"
+    facts: dict[ir.Value, WireFact] = field(default_factory=dict)
+    regions: dict[ir.Value, Mapping[int, AxisRegion]] = field(default_factory=dict)
+    pulse: Pulse | None = None
+    pulse_multiple: int = 1
+    batch: str | None = None
+    slots: list[StateSlot] = field(default_factory=list)
+    outputs: dict[str, Output] = field(default_factory=dict)
+    #: What each wire holds per pulse, from ``pulse-v2-to-type`` on.
+    chunks: dict[ir.Value, tuple[DimLike, ...]] = field(default_factory=dict)
+    source: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def graph(self) -> ir.Graph:
+        return self.model.graph
+
+    def fact(self, value: ir.Value | None) -> WireFact | None:
+        """What is known of a wire; None for an absent optional input."""
+        return None if value is None else self.facts[value]
+
+    def time_axes(self, value: ir.Value | None) -> tuple[int, ...]:
+        """Axes on which the wire streams."""
+        if value is None:
+            return ()
+        return self.facts[value].time_axes(self.symbol)
+
+    def frames(self, region: AxisRegion) -> DimLike:
+        """Frames a region holds per pulse, history included."""
+        assert self.pulse is not None
+        n = self.pulse.dim * region.rate + region.overlap
+        return int(n) if isinstance(n, Fraction) and n.denominator == 1 else n
+
+    def batch_axis(self, shape: Sequence[DimLike] | None) -> int | None:
+        """The axis that is the batch dimension, or None. Products with it do not count."""
+        if self.batch is None or shape is None:
+            return None
+        want = sym(self.batch)
+        return next((a for a, d in enumerate(shape) if d == want), None)
+
+    def describe(self, value: ir.Value) -> str:
+        """A wire as messages show it: ``x [1, 8, S], time axis 2, delay 0``."""
+        fact = self.facts.get(value)
+        if fact is None or fact.shape is None:
+            return f"{value.name} (shape unknown)"
+        text = f"{value.name} [{', '.join(map(str, fact.shape))}]"
+        for axis in fact.time_axes(self.symbol):
+            text += f", time axis {axis}"
+            region = self.regions.get(value, {}).get(axis)
+            if region is not None:
+                if self.pulse is not None and isinstance(self.pulse.size, int):
+                    text += f", {region.rate * self.pulse.size} frames per pulse"
+                text += f", delay {region.delay}"
+        return text
+
+
+def tensor_fact(tensor: ir.TensorProtocol) -> WireFact:
+    """The fact of a constant."""
+    return WireFact(tensor.dtype, tuple(int(d) for d in tensor.shape.numpy()), const=tensor)
+
+
+class NodeBuilder:
+    """Appends nodes to an onnx_ir graph, naming wires uniquely. No inference, no policy."""
+
+    def __init__(self, graph: ir.Graph, taken: Iterable[str] = ()):
+        self.graph = graph
+        self.names: set[str] = set(taken)
+        self.names.update(v.name for v in graph.inputs if v.name)
+        self.names.update(n for n in graph.initializers if n)
+        self._counts: dict[str, int] = {}
+        self._consts: dict[tuple[str, tuple[int, ...], bytes], ir.Value] = {}
+
+    def unique(self, stem: str) -> str:
+        """``stem``, or ``stem_2``, ``stem_3``... if taken."""
+        name = stem
+        while name in self.names:
+            self._counts[stem] = self._counts.get(stem, 1) + 1
+            name = f"{stem}_{self._counts[stem]}"
+        self.names.add(name)
+        return name
+
+    def value(self, stem: str, dtype: ir.DataType | None = None) -> ir.Value:
+        """A fresh wire."""
+        return ir.Value(name=self.unique(stem), type=ir.TensorType(dtype) if dtype is not None else None)
+
+    def const(self, array: Any, stem: str = "const", dtype: Any = np.int64) -> ir.Value:
+        """A constant as an initializer; equal constants are one."""
+        data = np.asarray(array, dtype=dtype)
+        key = (data.dtype.str, data.shape, data.tobytes())
+        if key not in self._consts:
+            if data.ndim <= 1 and data.size == 1 and stem == "const" and data.dtype.kind in "iu":
+                stem = f"const_{data.reshape(-1)[0]}".replace("-", "m")
+            value = self.initializer(ir.tensor(data), stem)
+            self._consts[key] = value
+        return self._consts[key]
+
+    def initializer(self, tensor: ir.TensorProtocol, stem: str) -> ir.Value:
+        """An initializer holding the given tensor (data is shared, not copied)."""
+        value = ir.Value(
+            name=self.unique(stem), type=ir.TensorType(tensor.dtype), shape=ir.Shape(tensor.shape), const_value=tensor
+        )
+        self.graph.register_initializer(value)
+        return value
+
+    def node(
+        self,
+        op: str,
+        inputs: Sequence[ir.Value | None],
+        stem: str,
+        attributes: Mapping[str, Any] | None = None,
+        *,
+        domain: str = "",
+        outputs: Sequence[ir.Value] | None = None,
+        num_outputs: int = 1,
+    ) -> ir.Node:
+        """Append a node; its outputs are named after the stem unless given."""
+        if outputs is None:
+            outputs = [self.value(stem if i == 0 else f"{stem}.{i}") for i in range(num_outputs)]
+        attrs = [_attr(k, v) for k, v in (attributes or {}).items()]
+        node = ir.Node(domain, op, inputs, attrs, outputs=outputs, name=self.unique(f"{stem}/{op}"))
+        self.graph.append(node)
+        return node
+
+    def op(
+        self, op: str, inputs: Sequence[ir.Value | None], stem: str, domain: str = "", **attributes: Any
+    ) -> ir.Value:
+        """Append a node with one output and return that wire."""
+        return self.node(op, inputs, stem, attributes, domain=domain).outputs[0]
+
+
+def _attr(name: str, value: Any) -> ir.Attr:
+    if isinstance(value, ir.Attr):
+        return value
+    if isinstance(value, np.ndarray):
+        return ir.AttrTensor(name, ir.tensor(value))
+    if isinstance(value, bool):
+        return ir.AttrInt64(name, int(value))
+    if isinstance(value, ir.DataType):
+        return ir.AttrInt64(name, int(value))
+    return ir.convenience.convert_attribute(name, value)
+
+
+def batch_symbol(shapes: Iterable[Sequence[DimLike]], symbol: str) -> str | None:
+    """The symbol that is the batch: the first other symbol standing alone on an axis of a streaming input."""
+    for shape in shapes:
+        if any(isinstance(d, Dim) and symbol in symbols_of(d) for d in shape):
+            for d in shape:
+                names = symbols_of(d)
+                if len(names) == 1 and symbol not in names and d == sym(next(iter(names))):
+                    return next(iter(names))
+    return None

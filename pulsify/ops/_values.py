@@ -1,0 +1,170 @@
+"""Value laws of pointwise arithmetic on known elements. A law gives None where it cannot decide."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+from math import ceil
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from pulsify.dim import Dim, exact_div, floor
+from pulsify.facts import MAX_ELEMS, Elems, Fill, Iota, Value
+from pulsify.ops._rule import NodeView
+
+__all__ = ["LAWS", "pointwise_value"]
+
+_INTS = {ir.DataType.INT64, ir.DataType.INT32, ir.DataType.INT16, ir.DataType.INT8, ir.DataType.UINT8}
+
+
+def _div(n: NodeView, a: Any, b: Any) -> Any:
+    if b == 0:
+        return None
+    integer = n.fact(0).dtype in _INTS
+    if not integer:
+        return a * Fraction(1, b) if isinstance(b, int) else _exact(a, b)
+    whole = _exact(a, b)
+    if whole is not None:
+        return whole
+    if not isinstance(b, int) or b < 0:
+        return None
+    # ONNX truncates; floor is the same where a >= 0.
+    return floor(a * Fraction(1, b)) if n.assume.ge(a, 0, n.name) else -floor(-a * Fraction(1, b))
+
+
+def _exact(a: Any, b: Any) -> Any:
+    return exact_div(a, b) if isinstance(a, (int, Dim)) and isinstance(b, (int, Dim)) else None
+
+
+def _mod(n: NodeView, a: Any, b: Any) -> Any:
+    if not isinstance(b, int) or b <= 0 or (n.attr("fmod", 0) and not n.assume.ge(a, 0, n.name)):
+        return None
+    return a - floor(a * Fraction(1, b)) * b
+
+
+def _cast(n: NodeView, a: Any) -> Any:
+    to = ir.DataType(n.attr("to")) if n.op == "Cast" else n.fact(1).dtype
+    if to == ir.DataType.BOOL:
+        return not n.assume.eq(a, 0, n.name) if not isinstance(a, bool) else a
+    if isinstance(a, bool):
+        return int(a)
+    if to in _INTS and (isinstance(a, Fraction) or (isinstance(a, Dim) and not a.is_integer)):
+        return floor(a) if n.assume.ge(a, 0, n.name) else -floor(-a)
+    return a
+
+
+def _round(a: Any) -> Any:
+    return round(a) if not isinstance(a, Dim) else (a if a.is_integer else None)
+
+
+#: Operator -> law on elements. Every law is exact or None.
+LAWS: dict[str, Callable[..., Any]] = {
+    "Add": lambda n, a, b: a + b,
+    "Sub": lambda n, a, b: a - b,
+    "Mul": lambda n, a, b: a * b,
+    "Div": _div,
+    "Mod": _mod,
+    "Neg": lambda n, a: -a,
+    "Abs": lambda n, a: a if n.assume.ge(a, 0, n.name) else -a,
+    "Floor": lambda n, a: floor(a),
+    "Ceil": lambda n, a: -floor(-a) if isinstance(a, Dim) else ceil(a),
+    "Round": lambda n, a: _round(a),
+    "Identity": lambda n, a: a,
+    "Cast": _cast,
+    "CastLike": lambda n, a, like: _cast(n, a),
+    "Max": lambda n, *xs: _fold(n.assume.max, xs, n),
+    "Min": lambda n, *xs: _fold(n.assume.min, xs, n),
+    "Sum": lambda n, *xs: sum(xs),
+    "Equal": lambda n, a, b: n.assume.eq(_num(a), _num(b), n.name),
+    "Greater": lambda n, a, b: not n.assume.ge(b, a, n.name),
+    "GreaterOrEqual": lambda n, a, b: n.assume.ge(a, b, n.name),
+    "Less": lambda n, a, b: not n.assume.ge(a, b, n.name),
+    "LessOrEqual": lambda n, a, b: n.assume.ge(b, a, n.name),
+    "And": lambda n, a, b: bool(a) and bool(b),
+    "Or": lambda n, a, b: bool(a) or bool(b),
+    "Xor": lambda n, a, b: bool(a) != bool(b),
+    "Not": lambda n, a: not a,
+    "Where": lambda n, c, a, b: a if c else b,
+    "Clip": lambda n, x, lo=None, hi=None: _clip(n, x, lo, hi),
+}
+
+
+def _num(a: Any) -> Any:
+    return int(a) if isinstance(a, bool) else a
+
+
+def _fold(f: Callable[..., Any], xs: tuple[Any, ...], n: NodeView) -> Any:
+    out = xs[0]
+    for x in xs[1:]:
+        out = f(out, x, n.name)
+    return out
+
+
+def _clip(n: NodeView, x: Any, lo: Any, hi: Any) -> Any:
+    x = x if lo is None else n.assume.max(x, lo, n.name)
+    return x if hi is None else n.assume.min(x, hi, n.name)
+
+
+def pointwise_value(n: NodeView, shape: tuple[Any, ...]) -> Value:
+    """The value of a pointwise node whose inputs are all known, or None."""
+    law = LAWS.get(n.op)
+    if law is None or n.node.domain not in ("", "ai.onnx"):
+        return None
+    affine = _iota(n, shape)
+    if affine is not None:
+        return affine
+    facts = [f for f in n.inputs if f is not None]
+    if any(isinstance(f.value, Fill) for f in facts):
+        fills = [f.value.value if isinstance(f.value, Fill) else _scalar(f) for f in facts]
+        if all(v is not None for v in fills):
+            value = law(n, *fills)
+            if value is not None:
+                return Fill(value)
+    if not all(isinstance(d, int) for d in shape) or np.prod(shape, dtype=np.int64) > MAX_ELEMS:
+        return None
+    arrays = [None if f is None else f.elems() for f in n.inputs]
+    if not arrays or any(a is None for a, f in zip(arrays, n.inputs, strict=True) if f is not None):
+        return None
+    out = np.empty(shape, dtype=object)
+    wide = [None if a is None else np.broadcast_to(a, shape) for a in arrays]
+    for index in np.ndindex(*shape):
+        value = law(n, *(None if a is None else a[index] for a in wide))
+        if value is None:
+            return None
+        out[index] = value
+    return Elems(out)
+
+
+def _scalar(f: Any) -> Any:
+    elems = f.elems()
+    return elems.reshape(-1)[0] if elems is not None and elems.size == 1 else None
+
+
+def _iota(n: NodeView, shape: tuple[Any, ...]) -> Value:
+    """``a*iota + b`` stays an iota."""
+    at = [k for k, f in enumerate(n.inputs) if f is not None and isinstance(f.value, Iota)]
+    if len(at) != 1 or n.op not in ("Add", "Sub", "Mul", "Cast", "Identity", "Neg"):
+        return None
+    fact = n.fact(at[0])
+    iota = fact.value
+    assert isinstance(iota, Iota)
+    axis = iota.axis + len(shape) - fact.rank
+    if n.op == "Identity":
+        return Iota(axis, iota.start, iota.step)
+    if n.op == "Cast":
+        whole = isinstance(iota.start, (int, Dim)) and isinstance(iota.step, int)
+        keep = whole and ir.DataType(n.attr("to")) in (ir.DataType.INT64, ir.DataType.INT32, ir.DataType.FLOAT)
+        return Iota(axis, iota.start, iota.step) if keep else None
+    if n.op == "Neg":
+        return Iota(axis, -iota.start, -iota.step)
+    other = n.fact(1 - at[0])
+    b = _scalar(other)
+    if b is None:
+        return None
+    if n.op == "Mul":
+        return None if isinstance(b, Dim) else Iota(axis, iota.start * b, iota.step * b)
+    if n.op == "Add":
+        return Iota(axis, iota.start + b, iota.step)
+    return Iota(axis, iota.start - b, iota.step) if at[0] == 0 else Iota(axis, b - iota.start, -iota.step)

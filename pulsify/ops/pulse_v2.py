@@ -1,0 +1,66 @@
+"""The pseudo-operators of a pulsed graph, and their shape laws on what one pulse holds.
+
+============== =======================================================================================
+PulseV2Buffer  adds history (``overlap``) and ``delay`` to a wire: frames ``[n*T - d - delay - overlap, ..)``
+PulseV2Pad     writes a value where frames lie outside the stream; moves the delay back by ``before``
+PulseV2Slice   nothing but bookkeeping: the delay grows by ``start``
+Delay          all histories of one wire in one state; one output per view
+Mask           writes a value where frames lie outside the stream
+Position       the index of every frame of a pulse, per batch row
+State          a state's past; its present is recorded beside the graph
+============== =======================================================================================
+"""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from pulsify.dim import DimLike, parse
+from pulsify.facts import WireFact
+from pulsify.graph import DOMAIN
+from pulsify.ops._rule import NodeView, Rule, register
+
+
+class Pseudo(Rule):
+    domain = DOMAIN
+    status = "pseudo"
+
+
+class SameShape(Pseudo):
+    def infer(self, n: NodeView) -> list[WireFact]:
+        f = n.fact(0)
+        return [WireFact(f.dtype, f.shape)]
+
+
+class Buffer(Pseudo):
+    def infer(self, n: NodeView) -> list[WireFact]:
+        f, axis = n.fact(0), n.attr("axis")
+        views = zip(_many(n.attr("delay")), _many(n.attr("overlap")), strict=True)
+        return [
+            WireFact(f.dtype, tuple(d + o if a == axis else d for a, d in enumerate(n.shape(0)))) for _, o in views
+        ]
+
+
+class Position(Pseudo):
+    def infer(self, n: NodeView) -> list[WireFact]:
+        shape = tuple(_dim(d) for d in n.attr("shape"))
+        return [WireFact(ir.DataType.INT64, shape)]
+
+
+class State(Pseudo):
+    def infer(self, n: NodeView) -> list[WireFact]:
+        return [WireFact(ir.DataType(n.attr("dtype")), tuple(_dim(d) for d in n.attr("shape")))]
+
+
+def _many(v: int | tuple[int, ...]) -> tuple[int, ...]:
+    return v if isinstance(v, tuple) else (v,)
+
+
+def _dim(text: str | int) -> DimLike:
+    return parse(str(text))
+
+
+register(SameShape(), "PulseV2Pad", "PulseV2Slice", "Mask")
+register(Buffer(), "PulseV2Buffer", "Delay")
+register(Position(), "Position")
+register(State(), "State")

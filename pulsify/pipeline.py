@@ -1,0 +1,84 @@
+"""The stages in order, and running them up to one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+
+from pulsify.errors import InternalError, PulsifyError
+from pulsify.graph import Graph, Pulse
+from pulsify.stages.declutter import declutter
+from pulsify.stages.emit import emit
+from pulsify.stages.load import AxisSpec, Source, load, read
+from pulsify.stages.optimize import optimize
+from pulsify.stages.pulse_v2 import pulse_v2
+from pulsify.stages.pulse_v2_declutter import pulse_v2_declutter
+from pulsify.stages.pulse_v2_to_type import pulse_v2_to_type
+from pulsify.stages.type import infer_types
+
+__all__ = ["STAGES", "Options", "Stage", "run"]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a conversion is asked for."""
+
+    axis: AxisSpec = AxisSpec()
+    pulse: Pulse = Pulse("P")
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One stage: its name, what it does in a line, and the function."""
+
+    name: str
+    doc: str
+    run: Callable[[Graph, Options], Graph]
+
+
+STAGES = (
+    Stage("load", "the model as read: functions inlined, opset 18 or later, the time axis declared", lambda g, o: g),
+    Stage("type", "the shape of every wire as an expression of the stream symbol", lambda g, o: infer_types(g)),
+    Stage("declutter", "constants folded, shape arithmetic gone, padding along time in Pad nodes", lambda g, o: declutter(g)),
+    Stage("pulse-v2", "one pulse per call: PulseV2Buffer, PulseV2Pad and PulseV2Slice visible", lambda g, o: pulse_v2(g, o.pulse)),
+    Stage("pulse-v2-to-type", "the pulsed graph typed on its own, what each wire holds per pulse", lambda g, o: pulse_v2_to_type(g)),
+    Stage("pulse-v2-declutter", "one Delay per wire, slices gone, masks where the ends matter", lambda g, o: pulse_v2_declutter(g)),
+    Stage("optimize", "smaller and faster, the same numbers", lambda g, o: optimize(g)),
+    Stage("emit", "standard ONNX: states as inputs and outputs, the manifest", lambda g, o: emit(g)),
+)
+
+
+def run(
+    model: str | Path | onnx.ModelProto | Source,
+    options: Options,
+    until: str = "emit",
+    observe: Callable[[Graph], None] | None = None,
+) -> Graph:
+    """Run the stages up to ``until``; ``observe`` is called after each.
+
+    Raises PulsifyError. Anything else that goes wrong is ours and becomes an InternalError naming the stage.
+    """
+    names = [s.name for s in STAGES]
+    assert until in names, until
+    source = model if isinstance(model, Source) else read(model)
+    stage = "load"
+    try:
+        g = load(source, options.axis)
+        for s in STAGES[: names.index(until) + 1]:
+            stage = s.name
+            g = s.run(g, options)
+            g.stage = s.name
+            if observe is not None:
+                observe(g)
+    except PulsifyError:
+        raise
+    except Exception as e:
+        raise InternalError(
+            f"internal error in stage {stage}",
+            why=f"{type(e).__name__}: {e}",
+            hint="this is a bug of pulsify, not of your model; please report it with the model",
+        ) from e
+    return g

@@ -1,0 +1,118 @@
+"""Write shape arguments that are known as constants, so that the arithmetic behind them is dead.
+
+A Reshape target copies axes (0) and leaves one open (-1); a Slice counts from the end or runs to it (2^63 - 1).
+"""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from pulsify.dim import Dim, DimLike
+from pulsify.facts import Shape
+from pulsify.graph import Graph
+from pulsify.rewrites._edit import Editor
+
+__all__ = ["END", "apply", "reshape_target"]
+
+END = (1 << 63) - 1
+
+
+def apply(g: Graph) -> int:
+    edit = Editor(g)
+    count = 0
+    for node in g.graph:
+        if node.domain:
+            continue
+        handler = _HANDLERS.get(node.op_type)
+        if handler is not None:
+            count += handler(edit, node)
+    return count
+
+
+def _known_constant(value: ir.Value | None) -> bool:
+    return value is None or value.const_value is not None
+
+
+def reshape_target(source: Shape, target: Shape) -> list[int] | None:
+    """``target`` as constants: 0 where it copies the input's axis, at most one -1. None if that cannot say it."""
+    out: list[int] = []
+    for i, d in enumerate(target):
+        if not isinstance(d, Dim):
+            if d == 0:
+                return None
+            out.append(int(d))
+        elif i < len(source) and source[i] == d:
+            out.append(0)
+        else:
+            out.append(-1)
+    return out if out.count(-1) <= 1 else None
+
+
+def _reshape(edit: Editor, node: ir.Node) -> int:
+    target = node.inputs[1]
+    if _known_constant(target):
+        return 0
+    source, out = edit.g.facts[node.inputs[0]].shape, edit.g.facts[node.outputs[0]].shape  # type: ignore[index]
+    if source is None or out is None:
+        return 0
+    fixed = reshape_target(source, out)
+    if fixed is None:
+        return 0
+    node.replace_input_with(1, edit.const(fixed, f"{node.outputs[0].name}.shape"))
+    node.attributes.pop("allowzero", None)
+    return 1
+
+
+def _expand(edit: Editor, node: ir.Node) -> int:
+    """An axis the input already has at full length is asked for as 1."""
+    if _known_constant(node.inputs[1]):
+        return 0
+    source, out = edit.g.facts[node.inputs[0]].shape, edit.g.facts[node.outputs[0]].shape  # type: ignore[index]
+    if source is None or out is None:
+        return 0
+    wide: Shape = (*(1,) * (len(out) - len(source)), *source)
+    target = [1 if d == s else d for d, s in zip(out, wide, strict=True)]
+    if any(isinstance(d, Dim) for d in target):
+        return 0
+    node.replace_input_with(1, edit.const(target, f"{node.outputs[0].name}.shape"))
+    return 1
+
+
+def _slice(edit: Editor, node: ir.Node) -> int:
+    g = edit.g
+    if len(node.inputs) < 3 or all(_known_constant(v) for v in node.inputs[1:]):
+        return 0
+    shape = g.facts[node.inputs[0]].shape  # type: ignore[index]
+    facts = [g.fact(v) for v in node.inputs[1:]]
+    elems = [None if f is None else f.elems() for f in facts]
+    if shape is None or elems[0] is None or elems[1] is None:
+        return 0
+    starts, ends = list(elems[0].reshape(-1)), list(elems[1].reshape(-1))
+    axes = list(range(len(starts)))
+    if len(elems) > 2 and facts[2] is not None:
+        if elems[2] is None:
+            return 0
+        axes = [int(a) % len(shape) for a in elems[2].reshape(-1)]
+    fixed_starts = [_from_end(s, shape[a]) for s, a in zip(starts, axes, strict=True)]
+    fixed_ends = [_from_end(e, shape[a], end=True) for e, a in zip(ends, axes, strict=True)]
+    count = 0
+    for k, fixed in ((1, fixed_starts), (2, fixed_ends)):
+        if not _known_constant(node.inputs[k]) and all(isinstance(v, int) for v in fixed):
+            node.replace_input_with(k, edit.const(fixed, f"{node.outputs[0].name}.bound"))
+            count = 1
+    return count
+
+
+def _from_end(v: DimLike, length: DimLike, end: bool = False) -> DimLike:
+    """A bound as a number where it is one, counted from the end where that is one."""
+    if not isinstance(v, Dim):
+        return v
+    rest = v - length
+    if isinstance(rest, int):
+        if rest < 0:
+            return rest
+        return END if end else v
+    return v
+
+
+_HANDLERS = {"Reshape": _reshape, "Expand": _expand, "Slice": _slice}

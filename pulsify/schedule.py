@@ -1,0 +1,269 @@
+"""When every wire carries which frames: demand, delays, reach. Pure functions of the plans; no graph is changed.
+
+* **Demand** runs backwards: which frames ``[low, high)`` of a wire any output frame of the batch model depends on.
+  Padding nobody reads needs no mask, and a crop after a padded window takes the window's padding back.
+* **Delay** runs forwards: ``d_out = max over needs of ceil((d_in + span - stride - before) / stride)``, the least
+  there is. A wire whose end somebody pads must not run ahead of what is certain: ``d >= n*k - L(P*k)``.
+* **Reach** runs forwards: output frame j depends on the stream frames ``[sigma*j - back, sigma*j - back + width)``,
+  ``sigma`` stream frames per frame of the wire.
+
+The formulation as a schedule is retiming (Leiserson and Saxe, 1991): all delays least, as soon as possible.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from math import ceil, lcm
+
+import onnx_ir as ir
+
+from pulsify.dim import DimLike, floor, law, slope
+from pulsify.errors import InternalError, Refusal
+from pulsify.facts import Fill, Iota, Plan, Stream, Window
+from pulsify.graph import Graph
+from pulsify.ops._infer import view
+from pulsify.ops._rule import find
+from pulsify.prologue import Prologues
+
+__all__ = ["Demand", "Point", "Reach", "Schedule", "make_plans", "schedule"]
+
+#: One time axis of one wire.
+Point = tuple[ir.Value, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """Frames ``[low, high)`` of a wire that some output frame depends on."""
+
+    low: int
+    high: DimLike
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """Stream frames ``[sigma*j - back, sigma*j - back + width)`` that frame j of a wire depends on.
+
+    ``width`` is None where it is unbounded.
+    """
+
+    sigma: Fraction
+    back: Fraction
+    width: Fraction
+
+    @property
+    def lookahead(self) -> int:
+        """Stream frames needed beyond the frame's own, at least 0."""
+        return max(0, ceil(self.width - self.back - self.sigma))
+
+    @property
+    def receptive_field(self) -> int:
+        """Stream frames the frame depends on."""
+        return ceil(self.width)
+
+
+@dataclass
+class Schedule:
+    """The answer. ``masks`` tells of each Pad node whether its (start, end) must be written."""
+
+    plans: Mapping[ir.Node, Plan]
+    free: set[ir.Value]
+    delays: dict[Point, int] = field(default_factory=dict)
+    rates: dict[Point, Fraction] = field(default_factory=dict)
+    reach: dict[Point, Reach] = field(default_factory=dict)
+    demand: dict[Point, Demand] = field(default_factory=dict)
+    masks: dict[ir.Node, tuple[bool, bool]] = field(default_factory=dict)
+    #: Raised input delays: what a Pad that writes the end needs of its source.
+    holds: dict[ir.Node, int] = field(default_factory=dict)
+    prologues: Prologues = field(default_factory=Prologues)
+
+
+def make_plans(g: Graph) -> dict[ir.Node, Plan]:
+    """Every streaming node's region transform. Refuses by name."""
+    plans = {}
+    for node in g.graph:
+        if any(g.time_axes(v) for v in (*node.inputs, *node.outputs) if v is not None):
+            rule = find(node.domain, node.op_type)
+            assert rule is not None, "type refuses a streaming node without a rule"
+            plans[node] = rule.plan(view(g, node, outputs=True))
+    return plans
+
+
+def free_wires(g: Graph, plans: Mapping[ir.Node, Plan]) -> set[ir.Value]:
+    """Wires every frame of which is known from its index: provided at any delay."""
+    free: set[ir.Value] = set()
+    for node, plan in plans.items():
+        streaming = [v for v in node.inputs if g.time_axes(v)]
+        plain = all(need.window == Window() for s in plan.streams for need in s.needs)
+        derived = plan.kind in ("op", "free") and plain and all(v in free for v in streaming)
+        for v in node.outputs:
+            if g.time_axes(v) and (derived or isinstance(g.facts[v].value, (Fill, Iota))):
+                free.add(v)
+    return free
+
+
+def same_length(a: DimLike, b: DimLike, symbol: str) -> bool:
+    """Whether two length laws agree for every S."""
+    if a == b:
+        return True
+    form = law(a - b, symbol)
+    return form is not None and form.A == 0 and not any(form.table)
+
+
+def surely_at_most(a: DimLike, b: DimLike, symbol: str) -> bool:
+    """Whether a <= b for every S."""
+    form = law(b - a, symbol)
+    return form is not None and form.rate == 0 and all(t >= 0 for t in form.table)
+
+
+def schedule(g: Graph, plans: Mapping[ir.Node, Plan]) -> Schedule:
+    """Demand, then delays as soon as possible.
+
+    Where the frames that a negative delay announces cannot be computed when converting, the output waits for frame 0.
+    """
+    s = Schedule(plans, free_wires(g, plans))
+    for v in g.graph.inputs:
+        for axis in g.time_axes(v):
+            rate = slope(g.facts[v].shape[axis], g.symbol)  # type: ignore[index]
+            assert rate is not None
+            s.rates[v, axis], s.delays[v, axis] = rate, 0
+            s.reach[v, axis] = Reach(1 / rate, Fraction(0), max(1 / rate, Fraction(1)))
+    for v in s.free:
+        for axis in g.time_axes(v):
+            rate = slope(g.facts[v].shape[axis], g.symbol)  # type: ignore[index]
+            s.rates[v, axis] = rate if rate is not None else Fraction(0)
+    _demand(g, s)
+    for node, plan in plans.items():
+        if all(v in s.free for v in node.outputs if g.time_axes(v)):
+            continue
+        for stream in plan.streams:
+            _delay(g, s, node, plan, stream)
+    return s
+
+
+def _demand(g: Graph, s: Schedule) -> None:
+    for v in g.graph.outputs:
+        for axis in g.time_axes(v):
+            _ask(g, s, (v, axis), 0, g.facts[v].shape[axis])  # type: ignore[index]
+    for node, plan in reversed(s.plans.items()):
+        for stream in plan.streams:
+            want = s.demand.get((node.outputs[stream.output], stream.axis))
+            if want is None:
+                continue
+            for need in stream.needs:
+                source = node.inputs[need.input]
+                assert source is not None
+                w = need.window
+                length = g.facts[source].shape[need.axis]  # type: ignore[index]
+                high = w.stride * (want.high - 1) - w.before + w.span
+                if not surely_at_most(high, length, g.symbol):
+                    high = length
+                _ask(g, s, (source, need.axis), max(w.stride * want.low - w.before, 0), high)
+
+
+def _ask(g: Graph, s: Schedule, point: Point, low: int, high: DimLike) -> None:
+    old = s.demand.get(point)
+    if old is not None:
+        low = min(low, old.low)
+        if surely_at_most(high, old.high, g.symbol):
+            high = old.high
+        elif not surely_at_most(old.high, high, g.symbol):
+            high = g.facts[point[0]].shape[point[1]]  # type: ignore[index]
+    s.demand[point] = Demand(low, high)
+
+
+def _delay(g: Graph, s: Schedule, node: ir.Node, plan: Plan, stream: Stream) -> None:
+    out = node.outputs[stream.output]
+    length = g.facts[out].shape[stream.axis]  # type: ignore[index]
+    live = []
+    for need in stream.needs:
+        source = node.inputs[need.input]
+        assert source is not None
+        point = (source, need.axis)
+        if source in s.free and need.window != Window():
+            # A window over frames made from nothing: they are provided as if they had been sent.
+            s.delays.setdefault(point, 0)
+            s.reach.setdefault(point, Reach(1 / s.rates[point], Fraction(0), Fraction(0)))
+        if point in s.delays:
+            live.append((need, point))
+    if plan.kind == "pad":
+        need, point = live[0]
+        axis, before, after = plan.pad  # type: ignore[misc]
+        if stream.axis == axis:
+            _pad(g, s, node, point, before, after, (out, axis))
+    rates = {s.rates[node.inputs[n.input], n.axis] / n.window.stride for n in stream.needs}  # type: ignore[index]
+    if len(rates) > 1 or (rates and slope(length, g.symbol) not in rates):
+        raise InternalError(
+            f"the rate of {node.op_type} node {node.name!r} is inconsistent",
+            why=f"its inputs give {sorted(map(str, rates))} frames per frame of {g.symbol}, its type {length}",
+        )
+    rate = rates.pop() if rates else slope(length, g.symbol) or Fraction(0)
+    _check_length(g, node, plan, stream, length)
+    delay = max((n.window.least_delay(max(s.delays[p], s.holds.get(node, s.delays[p]))) for n, p in live), default=0)
+    if delay < 0 and not s.prologues.extend(g, node, plan, stream, delay):
+        delay = 0
+    s.delays[out, stream.axis], s.rates[out, stream.axis] = delay, rate
+    s.reach[out, stream.axis] = _reach(s, [(n.window, p) for n, p in live], rate)
+
+
+def _check_length(g: Graph, node: ir.Node, plan: Plan, stream: Stream, length: DimLike) -> None:
+    """The length the region transform predicts is the one that ``type`` found on its own."""
+    if plan.kind in ("slice", "stride", "free"):
+        return
+    for need in stream.needs:
+        source = node.inputs[need.input]
+        w, given = need.window, g.facts[source].shape[need.axis]  # type: ignore[index]
+        if plan.kind == "pad" and plan.pad is not None and plan.pad[0] == stream.axis:
+            predicted = given + plan.pad[1] + plan.pad[2]
+        elif w == Window():
+            predicted = given
+        else:
+            predicted = floor((given + w.before - w.span) * Fraction(1, w.stride)) + 1
+        if not same_length(predicted, length, g.symbol):
+            raise InternalError(
+                f"the length of {node.op_type} node {node.name!r} is inconsistent",
+                why=f"its region transform predicts {predicted} frames, its shape law {length}",
+            )
+
+
+def _pad(g: Graph, s: Schedule, node: ir.Node, source: Point, before: int, after: DimLike, out: Point) -> None:
+    want = s.demand.get(out)
+    length = g.facts[source[0]].shape[source[1]]  # type: ignore[index]
+    end = want is not None and after != 0 and not surely_at_most(want.high, length + before, g.symbol)
+    if end:
+        least = certain_delay(length, s.rates[source], g.symbol)
+        s.holds[node] = max(s.delays[source], least)
+    delay = s.holds.get(node, s.delays[source])
+    start = want is not None and delay > 0 and before > want.low
+    s.masks[node] = (start, end)
+
+
+def certain_delay(length: DimLike, rate: Fraction, symbol: str) -> int:
+    """Least d with ``n*k - d <= L(P*k)`` for all k: no frame is sent that a stream ending now would not have.
+
+    P is a multiple of the denominator of the rate, so only such lengths count.
+    """
+    form = law(length, symbol)
+    if form is None:
+        raise Refusal(f"cannot stream a wire of {length} frames", why=f"its length has no linear law in {symbol}")
+    step = rate.denominator
+    worst = []
+    for r in range(0, lcm(form.m, step), step):
+        k, rest = divmod(r, form.m)
+        worst.append(ceil(rate * r - (form.A * k + form.table[rest])))
+    return max(worst)
+
+
+def _reach(s: Schedule, needs: Iterable[tuple[Window, Point]], rate: Fraction) -> Reach:
+    sigma = 1 / rate if rate else Fraction(1)
+    back = ahead = None
+    for w, point in needs:
+        r = s.reach[point]
+        b = r.sigma * w.before + r.back
+        a = r.width + r.sigma * (w.span - 1) - b
+        back = b if back is None else max(back, b)
+        ahead = a if ahead is None else max(ahead, a)
+    if back is None or ahead is None:
+        return Reach(sigma, Fraction(0), Fraction(0))
+    return Reach(sigma, back, ahead + back)

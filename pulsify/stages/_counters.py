@@ -1,0 +1,204 @@
+"""Where a pulse lies in the stream: counters, frame indices and masks, in standard ONNX.
+
+Two counters per batch row serve a whole model, both in frames of the stream symbol: ``position``, the frames sent
+before this pulse, and ``frames``, the real ones so far (the running sum V of ``valid_frames``). Frame k of a pulse on
+a wire of rate r and delay d has the index ``i = position*r - d + k``; it is real if and only if ``0 <= i < L(V)``.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import onnx_ir as ir
+
+from pulsify.dim import _ATOMS, Dim, DimLike, _Sym, parse, symbols_of
+from pulsify.errors import Refusal
+from pulsify.facts import State
+from pulsify.graph import Graph, NodeBuilder, StateSlot
+
+__all__ = ["Counters"]
+
+I64 = ir.DataType.INT64
+
+
+class Counters:
+    """Emits each counter, index and mask once."""
+
+    def __init__(self, g: Graph, build: NodeBuilder):
+        self.g, self.build = g, build
+        self.slots: list[StateSlot] = []
+        self.valid_frames: ir.Value | None = None
+        self._made: dict[object, ir.Value] = {}
+
+    def _once(self, key: object, make) -> ir.Value:  # type: ignore[no-untyped-def]
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
+
+    def _counter(self, name: str, origin: str) -> StateSlot:
+        batch = self.g.batch
+        state = State(name, I64, (batch if batch is not None else 1,), None, 0 if batch is not None else None, "counter", origin)
+        past = ir.Value(name=self.build.unique(f"past_{name}"), type=ir.TensorType(I64))
+        slot = StateSlot(state, past)
+        self.slots.append(slot)
+        return slot
+
+    def position(self) -> ir.Value:
+        """Frames sent before this pulse, per row: ``[N]``."""
+
+        def make() -> ir.Value:
+            slot = self._counter("position", "frames sent")
+            assert slot.past is not None
+            slot.present = self.build.op("Add", [slot.past, self.pulse()], "present_position")
+            return slot.past
+
+        return self._once("position", make)
+
+    def real(self) -> ir.Value:
+        """Real frames so far, this pulse included, per row: V ``[N]``."""
+
+        def make() -> ir.Value:
+            slot = self._counter("frames", "real frames received")
+            self.valid_frames = ir.Value(name=self.build.unique("valid_frames"), type=ir.TensorType(I64))
+            slot.present = self.build.op("Add", [slot.past, self.valid_frames], "present_frames")
+            return slot.present
+
+        return self._once("real", make)
+
+    def pulse(self) -> ir.Value:
+        """Frames of the stream symbol in this pulse: ``[1]``."""
+        assert self.g.pulse is not None
+        if isinstance(self.g.pulse.size, int):
+            return self.build.const([self.g.pulse.size])
+
+        def make() -> ir.Value:
+            for v in self.g.graph.inputs:
+                for axis, region in self.g.regions.get(v, {}).items():
+                    size = self.build.op("Shape", [v], "pulse.size", start=axis, end=axis + 1)
+                    return size if region.rate == 1 else self._scaled(size, 1 / region.rate, "pulse.frames")
+            raise AssertionError("no streaming input")
+
+        return self._once("pulse", make)
+
+    def _scaled(self, value: ir.Value, rate: Fraction, stem: str) -> ir.Value:
+        """value * rate, exact because pulses are multiples of every denominator."""
+        if rate.numerator != 1:
+            value = self.build.op("Mul", [value, self.build.const([rate.numerator])], stem)
+        if rate.denominator != 1:
+            value = self.build.op("Div", [value, self.build.const([rate.denominator])], stem)
+        return value
+
+    def started(self, rank: int, batch_axis: int | None) -> ir.Value:
+        """Whether a row has had a pulse before: bool, shaped to broadcast."""
+        key = ("started", rank, batch_axis)
+
+        def make() -> ir.Value:
+            flag = self._once("flag", lambda: self.build.op("Greater", [self.position(), self.build.const([0])], "started"))
+            return self._place(flag, rank, batch_axis)
+
+        return self._once(key, make)
+
+    def _place(self, row: ir.Value, rank: int, batch_axis: int | None) -> ir.Value:
+        """A per-row value ``[N]`` as ``[1, .., N, .., 1]``."""
+        key = ("place", row, rank, batch_axis)
+        axes = [a for a in range(rank) if a != (batch_axis if batch_axis is not None else rank - 1)]
+        if not axes:
+            return row
+        return self._once(key, lambda: self.build.op("Unsqueeze", [row, self.build.const(axes)], f"{row.name}.row"))
+
+    def _start(self, rate: Fraction) -> ir.Value:
+        """``position * rate``: the index of the chunk's first frame at delay 0, per row."""
+        return self._once(("start", rate), lambda: self._scaled(self.position(), rate, "start"))
+
+    def _steps(self, rate: Fraction, offset: int, sign: int, rank: int, axis: int) -> ir.Value:
+        """``offset + sign*k`` for the frames k of a pulse, along an axis of a tensor of the given rank."""
+        assert self.g.pulse is not None
+        if isinstance(self.g.pulse.size, int):
+            n = int(self.g.pulse.size * rate)
+            return self.build.const((offset + sign * np.arange(n)).reshape([n if a == axis else 1 for a in range(rank)]), "steps")
+
+        def make() -> ir.Value:
+            n = self._once(("n", rate), lambda: self._scaled(self.pulse(), rate, "frames.size"))
+            size = self._once(("n0", rate), lambda: self.build.op("Squeeze", [n], "frames.count"))
+            zero, one = (self.build.const(v, f"int_{v}") for v in (0, 1))
+            steps = self._once(("range", rate), lambda: self.build.op("Range", [zero, size, one], "frames.index"))
+            if sign < 0:
+                steps = self.build.op("Neg", [steps], "frames.back")
+            if offset:
+                steps = self.build.op("Add", [steps, self.build.const([offset])], "frames.from")
+            axes = [a for a in range(rank) if a != axis]
+            return self.build.op("Unsqueeze", [steps, self.build.const(axes)], "frames.row") if axes else steps
+
+        return self._once(("steps", rate, offset, sign, rank, axis), make)
+
+    def index(self, rate: Fraction, delay: int, rank: int, axis: int, batch_axis: int | None) -> ir.Value:
+        """The frame index of every frame of a pulse: int64 ``[.., N, .., n, ..]``."""
+        key = ("index", rate, delay, rank, axis, batch_axis)
+        if batch_axis is None and rank == 1:
+            return self._once(key, lambda: self.build.op("Add", [self._start(rate), self._steps(rate, -delay, 1, 1, 0)], "index"))
+        start = self._place(self._start(rate), rank, batch_axis)
+        return self._once(key, lambda: self.build.op("Add", [start, self._steps(rate, -delay, 1, rank, axis)], "index"))
+
+    def valid(
+        self, rate: Fraction, delay: int, length: DimLike, start: bool, end: bool, rank: int, axis: int, batch_axis: int | None
+    ) -> ir.Value:  # fmt: skip
+        """Which frames of a pulse are real: ``i >= 0`` (start) and ``i < L(V)`` (end), bool ``[.., N, .., n, ..]``."""
+        key = ("valid", rate, delay, length, start, end, rank, axis, batch_axis)
+
+        def make() -> ir.Value:
+            tests = []
+            if start:
+                # position*r >= d - k
+                first = self._place(self._start(rate), rank, batch_axis)
+                tests.append(self.build.op("GreaterOrEqual", [first, self._steps(rate, delay, -1, rank, axis)], "begun"))
+            if end:
+                # L(V) - position*r > k - d
+                left = self._once(
+                    ("left", rate, length),
+                    lambda: self.build.op("Sub", [self._length(length), self._start(rate)], "frames.left"),
+                )
+                left = self._place(left, rank, batch_axis)
+                tests.append(self.build.op("Greater", [left, self._steps(rate, -delay, 1, rank, axis)], "going"))
+            return tests[0] if len(tests) == 1 else self.build.op("And", tests, "valid")
+
+        return self._once(key, make)
+
+    def _length(self, d: DimLike) -> ir.Value:
+        """A length law of V, per row. Canonical floors have numerators >= 0, so integer division is floor."""
+        key = ("length", d)
+
+        def make() -> ir.Value:
+            if not isinstance(d, Dim):
+                return self.build.const([int(d)])
+            if symbols_of(d) != {self.g.symbol} or not d.is_integer:
+                raise Refusal(f"cannot follow the length {d}", why=f"it depends on more than {self.g.symbol}")
+            total: ir.Value | None = None
+            for mono, coef in sorted(d.terms.items(), reverse=True):
+                term: ir.Value | None = None
+                for name in mono:
+                    atom = _ATOMS[name]
+                    if isinstance(atom, _Sym):
+                        leaf = self.real()
+                    else:
+                        leaf = self.build.op("Div", [self._length(atom.num), self.build.const([atom.den])], "length")
+                    term = leaf if term is None else self.build.op("Mul", [term, leaf], "length")
+                if term is None:
+                    term = self.build.const([int(coef)])
+                elif coef != 1:
+                    term = self.build.op("Mul", [term, self.build.const([int(coef)])], "length")
+                total = term if total is None else self.build.op("Add", [total, term], "length")
+            assert total is not None
+            return total
+
+        return self._once(key, make)
+
+
+def parse_rate(text: str) -> Fraction:
+    """A rate as attributes of pseudo-operators hold it."""
+    return Fraction(text)
+
+
+def parse_length(text: str) -> DimLike:
+    """A length law as attributes of pseudo-operators hold it."""
+    return parse(text)

@@ -1,0 +1,207 @@
+"""Getting wires into the pulsed graph: static ones, sizes computed at run time, and regions with their history."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fractions import Fraction
+
+import numpy as np
+import onnx_ir as ir
+
+from pulsify.dim import Dim, DimLike, sym, symbols_of
+from pulsify.errors import InternalError, Refusal
+from pulsify.facts import AxisRegion, Elems, Fill, Need, WireFact
+from pulsify.graph import DOMAIN, Graph, NodeBuilder, Pulse
+from pulsify.schedule import Schedule
+
+__all__ = ["Wires"]
+
+
+class Wires:
+    """The pulsed graph under construction beside the batch graph, and how to get wires into it."""
+
+    def __init__(self, g: Graph, s: Schedule, pulse: Pulse):
+        self.g, self.s, self.pulse = g, s, pulse
+        graph = ir.Graph([], [], nodes=[], opset_imports=dict(g.graph.opset_imports), name=g.graph.name)
+        graph.opset_imports.setdefault("", 18)
+        graph.opset_imports[DOMAIN] = 1
+        model = ir.Model(graph, ir_version=g.model.ir_version, producer_name="pulsify")
+        model.metadata_props.update(g.model.metadata_props)
+        model.doc_string = g.model.doc_string
+        self.new = Graph(
+            model, g.symbol, g.assume, stage=g.stage, pulse=pulse, pulse_multiple=g.pulse_multiple, batch=g.batch,
+            source=g.source, notes=g.notes,
+        )  # fmt: skip
+        taken = {v.name for n in g.graph for v in n.outputs if v.name}
+        taken |= {v.name for v in (*g.graph.inputs, *g.graph.initializers.values()) if v.name}
+        taken |= {n.name for n in g.graph if n.name}
+        self.build = NodeBuilder(graph, taken)
+        self.map: dict[ir.Value, ir.Value] = {}
+        self.made: dict[object, ir.Value] = {}
+
+    # -- wires ---------------------------------------------------------------------------------------------------
+
+    def declare(self, value: ir.Value, fact: WireFact, regions: Mapping[int, AxisRegion] | None = None) -> ir.Value:
+        self.new.facts[value] = fact
+        if regions:
+            self.new.regions[value] = dict(regions)
+        return value
+
+    def regions_of(self, v: ir.Value) -> dict[int, AxisRegion]:
+        points = [(v, a) for a in self.g.time_axes(v)]
+        return {p[1]: AxisRegion(self.s.rates[p], self.s.delays[p]) for p in points}
+
+    def const(self, array: object, stem: str = "const", dtype: object = np.int64) -> ir.Value:
+        value = self.build.const(array, stem, dtype)
+        if value not in self.new.facts:
+            tensor = value.const_value
+            assert tensor is not None
+            self.declare(value, WireFact(tensor.dtype, tuple(int(d) for d in tensor.shape.numpy()), const=tensor))
+        return value
+
+    def op(
+        self, op: str, inputs: list[ir.Value | None], stem: str, fact: WireFact,
+        regions: Mapping[int, AxisRegion] | None = None, domain: str = "", **attributes: object,
+    ) -> ir.Value:  # fmt: skip
+        return self.declare(self.build.op(op, inputs, stem, domain, **attributes), fact, regions)
+
+    def static(self, v: ir.Value | None, node: ir.Node) -> ir.Value | None:
+        """A wire without time: an initializer, a static input, a computed wire, or a shape written again."""
+        if v is None:
+            return None
+        if v in self.map:
+            return self.map[v]
+        fact = self.g.facts[v]
+        if v.const_value is not None:
+            self.map[v] = self._initializer(v)
+        elif isinstance(fact.value, Elems):
+            self.map[v] = self.dims(list(fact.value.array.reshape(-1)), f"{v.name}", node, fact)
+        else:
+            self.map[v] = self.scalar_fill(v, fact, node)
+        return self.map[v]
+
+    def _initializer(self, v: ir.Value) -> ir.Value:
+        assert v.const_value is not None and v.name is not None
+        new = ir.Value(name=v.name, type=v.type, shape=v.shape, const_value=v.const_value)
+        self.build.graph.register_initializer(new)
+        return self.declare(new, self.g.facts[v])
+
+    def scalar_fill(self, v: ir.Value, fact: WireFact, node: ir.Node) -> ir.Value:
+        if not isinstance(fact.value, Fill) or isinstance(fact.value.value, Dim):
+            raise self.refuse(node, f"its input {v.name!r} is computed from the length of the whole stream", v)
+        assert fact.shape is not None
+        one = self.const(fact.value.value, "fill", fact.dtype.numpy())
+        shape = self.dims(list(fact.shape), f"{v.name}.shape", node, None)
+        return self.op("Expand", [one, shape], v.name or "fill", WireFact(fact.dtype, fact.shape))
+
+    def dims(self, dims: list[DimLike], stem: str, node: ir.Node, fact: WireFact | None) -> ir.Value:
+        """Expressions of the batch and the pulse as an integer tensor, computed at run time where not constant."""
+        dtype = ir.DataType.INT64 if fact is None else fact.dtype
+        shape: tuple[DimLike, ...] = (len(dims),) if fact is None else (fact.shape or ())
+        if not any(isinstance(d, Dim) for d in dims):
+            return self.const(np.asarray(dims, dtype=dtype.numpy()).reshape([int(d) for d in shape]), stem, dtype.numpy())
+        parts = [self._dim(d, node) for d in dims]
+        flat = parts[0]
+        if len(parts) > 1:
+            flat = self.op("Concat", list(parts), stem, WireFact(ir.DataType.INT64, (len(dims),)), axis=0)
+        if len(shape) != 1:
+            flat = self.op("Reshape", [flat, self.const([int(d) for d in shape])], stem, WireFact(ir.DataType.INT64, shape))
+        if dtype != ir.DataType.INT64:
+            flat = self.op("Cast", [flat], stem, WireFact(dtype, shape), to=dtype)
+        return flat
+
+    def _dim(self, d: DimLike, node: ir.Node) -> ir.Value:
+        """One expression as an int64 tensor of one element."""
+        key = ("dim", d)
+        if key in self.made:
+            return self.made[key]
+        unit = WireFact(ir.DataType.INT64, (1,))
+        if not isinstance(d, Dim):
+            out = self.const([int(d)])
+        elif self.g.symbol in symbols_of(d):
+            raise self.refuse(node, f"it uses {d}, which depends on the length of the whole stream")
+        elif not d.is_integer or any("//" in key for mono in d.terms for key in mono):
+            raise self.refuse(node, f"it uses the size {d}, which cannot be computed in the pulsed graph")
+        else:
+            out = None
+            for mono, coef in sorted(d.terms.items()):
+                term = None if coef == 1 and mono else self.const([int(coef)])
+                for name in mono:
+                    leaf = self._leaf(name, node)
+                    term = leaf if term is None else self.op("Mul", [term, leaf], "size", unit)
+                assert term is not None
+                out = term if out is None else self.op("Add", [out, term], "size", unit)
+            assert out is not None
+        self.made[key] = out
+        return out
+
+    def _leaf(self, name: str, node: ir.Node) -> ir.Value:
+        """The size a symbol stands for, read off an input that has it alone on an axis."""
+        key = ("leaf", name)
+        if key not in self.made:
+            want = sym(name)
+            for v in self.g.graph.inputs:
+                for axis, d in enumerate(self.g.facts[v].shape or ()):
+                    pulse = name == self.pulse.size and d == sym(self.g.symbol)
+                    if d == want or pulse:
+                        fact = WireFact(ir.DataType.INT64, (1,))
+                        self.made[key] = self.op(
+                            "Shape", [self.map[v]], f"{name}.size", fact, start=axis, end=axis + 1
+                        )
+                        return self.made[key]
+            raise self.refuse(node, f"it uses the size {name}, which no input has alone on an axis")
+        return self.made[key]
+
+    def refuse(self, node: ir.Node, why: str, wire: ir.Value | None = None) -> Refusal:
+        return Refusal(
+            f"cannot pulsify {node.op_type} node {node.name!r}",
+            why=why,
+            wire=self.g.describe(wire) if wire is not None else "",
+            hint="remove the dependence on the stream's length, or declare that length as a static input",
+        )
+
+    # -- regions -------------------------------------------------------------------------------------------------
+
+    def pulsed_shape(self, v: ir.Value, shape: tuple[DimLike, ...], axes: Mapping[int, Fraction]) -> tuple[DimLike, ...]:
+        """The shape with one pulse on each time axis."""
+        return tuple(self.new.frames(AxisRegion(axes[a], 0)) if a in axes else d for a, d in enumerate(shape))
+
+    def at(self, source: ir.Value, need: Need, delay: int, node: ir.Node, wire: ir.Value) -> ir.Value:
+        """``wire`` with the frames that output frames of the given delay read along one axis."""
+        w, have = need.window, self.s.delays[source, need.axis]
+        back = w.stride * delay + w.before  # the first frame needed is [n*T - back
+        end = back + w.stride - w.span  # and the last chunk frame n*(T+1) - end)
+        if end < have:
+            raise InternalError(f"{node.name!r} is scheduled before its input {source.name!r} arrives")
+        shift = have if end - have < w.stride else end
+        extra, overlap = shift - have, back - shift
+        if extra == 0 and overlap == 0:
+            return wire
+        fact = self.new.facts[wire]
+        regions = dict(self.new.regions[wire])
+        old = regions[need.axis]
+        regions[need.axis] = AxisRegion(old.rate, old.delay + extra, overlap)
+        attributes: dict[str, object] = {"axis": need.axis, "delay": extra, "overlap": overlap}
+        init = self._initial(source, need.axis, have, extra + overlap)
+        if init is not None:
+            attributes["init"] = init
+        attributes["reads_zeros"] = self._reads_zeros(source, have, extra + overlap)
+        return self.op(
+            "PulseV2Buffer", [wire], f"{node.name}.buffer", fact, regions, DOMAIN, **attributes
+        )
+
+    def _reads_zeros(self, source: ir.Value, have: int, history: int) -> int:
+        """Whether valid frames depend on the initial zeros: frames announced and never sent."""
+        return int(have < 0 and history > 0)
+
+    def _initial(self, source: ir.Value, axis: int, have: int, history: int) -> np.ndarray | None:
+        """Initial history where it is not zero: the frames ``[0, -have)`` end just before the first chunk."""
+        frames = self.s.prologues.get(source)
+        if have >= 0 or frames is None or history <= 0:
+            return None
+        frames = np.take(frames, range(max(0, -have - history), -have), axis=axis)
+        if not frames.any():
+            return None
+        pad = [(0, 0)] * frames.ndim
+        pad[axis] = (history - frames.shape[axis], 0)
+        return np.pad(frames, pad)

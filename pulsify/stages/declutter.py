@@ -1,0 +1,29 @@
+"""declutter: one spelling for what exporters write in many.
+
+Promise: no constant arithmetic, no identities, shape arguments constant where they can be, padding along time only
+in Pad nodes, one axis each.
+"""
+
+from __future__ import annotations
+
+from pulsify.graph import Graph
+from pulsify.rewrites import (
+    drop_dead,
+    drop_identities,
+    fix_shapes,
+    fold_constants,
+    fuse_pads,
+    split_axes,
+    split_pads,
+)
+
+__all__ = ["REWRITES", "declutter"]
+
+#: In order; each is one pass over the graph.
+REWRITES = (fold_constants, drop_identities, fix_shapes, split_pads, split_axes, fuse_pads, drop_dead)
+
+
+def declutter(g: Graph) -> Graph:
+    for rewrite in REWRITES:
+        rewrite.apply(g)
+    return g

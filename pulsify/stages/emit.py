@@ -1,0 +1,163 @@
+"""emit: standard ONNX. Delays, masks and positions become Concat, Slice, Where and counters; states become inputs.
+
+Promise: no pseudo-operator is left, states are paired, the manifest is written (docs/contract.md).
+"""
+
+from __future__ import annotations
+
+import re
+
+import onnx_ir as ir
+
+from pulsify import contract
+from pulsify.graph import DOMAIN, Graph, NodeBuilder, StateSlot
+from pulsify.rewrites.fix_shapes import END
+from pulsify.stages._counters import Counters, parse_length, parse_rate
+
+__all__ = ["emit"]
+
+#: Types the Where of common runtimes takes; others go through one that does.
+_WHERE = {"FLOAT", "DOUBLE", "INT64", "INT32", "UINT8", "STRING", "BOOL", "FLOAT16"}
+
+
+def emit(g: Graph) -> Graph:
+    """Lower the pulsed graph and write its interface."""
+    _Emitter(g).run()
+    return g
+
+
+class _Emitter:
+    def __init__(self, g: Graph):
+        self.g = g
+        self.nodes = list(g.graph)
+        taken = {v.name for n in self.nodes for v in n.outputs if v.name} | {n.name for n in self.nodes if n.name}
+        taken |= {v.name for v in g.graph.outputs if v.name}
+        self.build = NodeBuilder(g.graph, taken)
+        self.counters = Counters(g, self.build)
+        self.slots = {slot.state.id: slot for slot in g.slots}
+
+    def run(self) -> None:
+        g = self.g
+        # New nodes are appended behind everything; a final sort puts each where it belongs.
+        for node in self.nodes:
+            if node.domain != DOMAIN:
+                continue
+            getattr(self, f"_{node.op_type.lower()}")(node)
+        g.graph.sort()
+        g.graph.opset_imports.pop(DOMAIN, None)
+        self._interface()
+        contract.write(g, self.counters.valid_frames)
+
+    def _swap(self, node: ir.Node, outputs: list[ir.Value]) -> None:
+        for old, new in zip(node.outputs, outputs, strict=True):
+            name = old.name
+            was_output = old.is_graph_output()
+            if was_output:
+                if new.is_graph_input() or new.is_graph_output():
+                    new = self.build.op("Identity", [new], f"{name}.out")
+                old.name = self.build.unique(f"{name}.old")
+                new.name = name
+            new.type = new.type or old.type
+            for table in (self.g.facts, self.g.regions, self.g.chunks):
+                if old in table:
+                    table[new] = table[old]  # type: ignore[index]
+                    table.pop(old)  # type: ignore[attr-defined]
+            old.replace_all_uses_with(new, replace_graph_outputs=True)
+        self.g.graph.remove(node, safe=True)
+
+    def _delay(self, node: ir.Node) -> None:
+        slot = self.slots[node.name or ""]
+        source = node.inputs[0]
+        assert source is not None
+        axis = node.attributes.get_int("axis")
+        views = list(zip(node.attributes.get_ints("delay"), node.attributes.get_ints("overlap"), strict=True))
+        history = max(d + o for d, o in views)
+        past = ir.Value(name=self.build.unique(f"past_{_identifier(slot.state.id)}"), type=ir.TensorType(slot.state.dtype))
+        slot.past = past
+        before = past
+        if "init" in node.attributes:
+            state = slot.state
+            flag = self.counters.started(len(state.shape), state.batch_axis)
+            init = self.build.initializer(node.attributes["init"].as_tensor(), f"{node.name}.init")
+            before = self.build.op("Where", [flag, past, init], f"{node.name}.past")
+        whole = self.build.op("Concat", [before, source], f"{node.name}.frames", axis=axis)
+        slot.present = self._cut(whole, axis, -history, END, f"present_{_identifier(slot.state.id)}")
+        outputs = []
+        for (delay, overlap), out in zip(views, node.outputs, strict=True):
+            start, end = history - delay - overlap, -delay if delay else END
+            outputs.append(whole if (start, end) == (0, END) else self._cut(whole, axis, start, end, f"{out.name}.view"))
+        self._swap(node, outputs)
+
+    def _cut(self, wire: ir.Value, axis: int, start: int, end: int, stem: str) -> ir.Value:
+        return self.build.op("Slice", [wire, *(self.build.const([v]) for v in (start, end, axis))], stem)
+
+    def _mask(self, node: ir.Node) -> None:
+        source = node.inputs[0]
+        assert source is not None
+        a = node.attributes
+        fact = self.g.facts[source]
+        keep = self.counters.valid(
+            parse_rate(a.get_string("rate")), a.get_int("delay"), parse_length(a.get_string("length")),
+            bool(a.get_int("start")), bool(a.get_int("end")), fact.rank, a.get_int("axis"), self.g.batch_axis(fact.shape),
+        )  # fmt: skip
+        value = a.get_tensor("value").numpy()
+        if fact.dtype.name in _WHERE:
+            fill = self.build.const(value, "fill", value.dtype) if value.dtype.kind in "iufb" else self.build.initializer(
+                a.get_tensor("value"), "fill")
+            out = self.build.op("Where", [keep, source, fill], f"{source.name}.real")
+        else:
+            via = ir.DataType.INT32 if fact.dtype.is_integer() else ir.DataType.FLOAT
+            wide = self.build.op("Cast", [source], f"{source.name}.wide", to=via)
+            fill = self.build.const(value.astype(via.numpy()), "fill", via.numpy())
+            real = self.build.op("Where", [keep, wide, fill], f"{source.name}.real")
+            out = self.build.op("Cast", [real], f"{source.name}.narrow", to=fact.dtype)
+        self._swap(node, [out])
+
+    def _position(self, node: ir.Node) -> None:
+        a = node.attributes
+        batch = a.get_int("batch")
+        rank = len(a.get_strings("shape"))
+        out = self.counters.index(
+            parse_rate(a.get_string("rate")), a.get_int("delay"), rank, a.get_int("time"), None if batch < 0 else batch
+        )
+        self._swap(node, [out])
+
+    def _interface(self) -> None:
+        """Inputs and outputs in the order of the contract, with their shapes."""
+        g = self.g
+        for v in (*g.graph.inputs, *g.graph.outputs):
+            f = g.facts.get(v)
+            chunk = g.chunks.get(v, f.shape if f is not None else None)
+            if chunk is not None:
+                v.shape = ir.Shape([d if isinstance(d, int) else self._name(d) for d in contract.pulsed_shape(g, v)])
+            if v.type is None and f is not None:
+                v.type = ir.TensorType(f.dtype)
+        if self.counters.valid_frames is not None:
+            v = self.counters.valid_frames
+            v.shape = ir.Shape([g.batch if g.batch is not None else 1])
+            g.graph.inputs.append(v)
+        slots = [*g.slots, *self.counters.slots]
+        for slot in slots:
+            assert slot.past is not None and slot.present is not None
+            for v in (slot.past, slot.present):
+                v.shape = ir.Shape(list(slot.state.shape))
+                v.type = ir.TensorType(slot.state.dtype)
+            self._name_present(slot)
+            g.graph.inputs.append(slot.past)
+            g.graph.outputs.append(slot.present)
+        g.slots = slots
+
+    @staticmethod
+    def _name(d: object) -> str:
+        return str(d)
+
+    def _name_present(self, slot: StateSlot) -> None:
+        assert slot.past is not None and slot.present is not None and slot.past.name is not None
+        name = "present_" + slot.past.name.removeprefix("past_")
+        if slot.present.name != name:
+            slot.present.name = name if name not in self.build.names else self.build.unique(name)
+
+
+def _identifier(text: str) -> str:
+    """A state id that every client's language can hold: letters, digits, dots and underscores."""
+    return re.sub(r"[^0-9A-Za-z_.]+", "_", text).strip("_") or "state"

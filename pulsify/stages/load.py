@@ -1,0 +1,289 @@
+"""load: read the model, one spelling of everything that has several.
+
+Promise: local functions inlined, opset 18 or later, constants as initializers, the time axis of every input declared.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnx_ir as ir
+from onnx_ir.passes import common as passes
+
+from pulsify.assume import Assumptions
+from pulsify.dim import Dim, DimLike, parse, sym, symbols_of
+from pulsify.errors import ModelError, UsageError
+from pulsify.facts import WireFact
+from pulsify.graph import Graph, batch_symbol, tensor_fact
+
+__all__ = ["OLDEST_OPSET", "OPSET", "AxisSpec", "Source", "load", "read"]
+
+OPSET = 18
+OLDEST_OPSET = 9
+NEWEST_OPSET = 26
+
+
+@dataclass(frozen=True, slots=True)
+class AxisSpec:
+    """Which dimension is time: a symbol by name, or axes of inputs (``{input: axis}``), or neither (to be found)."""
+
+    symbol: str | None = None
+    axes: Mapping[str, int] | None = None
+
+    @staticmethod
+    def parse(specs: Sequence[str]) -> AxisSpec:
+        """From command-line words: ``S``, or any number of ``input:2``. UsageError if mixed."""
+        axes: dict[str, int] = {}
+        names = []
+        for spec in specs:
+            m = re.fullmatch(r"(.+):(-?\d+)", spec)
+            if m:
+                axes[m[1]] = int(m[2])
+            else:
+                names.append(spec)
+        if len(set(names)) > 1:
+            raise UsageError(
+                f"{len(set(names))} stream symbols given: {', '.join(names)}",
+                why="a model streams along one symbol",
+                hint="name one symbol, or axes of inputs as input:axis",
+            )
+        return AxisSpec(names[0] if names else None, axes or None)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A batch model in memory and where it came from."""
+
+    model: ir.Model
+    sha256: str
+    path: Path | None
+    opset: int
+
+
+def read(path: str | Path | onnx.ModelProto) -> Source:
+    """Read a model. External data stays on disk, memory-mapped. ModelError if it is not one."""
+    if isinstance(path, onnx.ModelProto):
+        data = path.SerializeToString(deterministic=True)
+        source, where = ir.from_proto(path), None
+    else:
+        where = Path(path)
+        try:
+            data = where.read_bytes()
+        except OSError as e:
+            raise ModelError(
+                f"cannot read model {str(where)!r}", why=e.strerror or str(e), hint="check the path"
+            ) from e
+        try:
+            proto = onnx.ModelProto.FromString(data)
+            if not proto.HasField("graph") or not (proto.graph.output or proto.graph.node):
+                raise ValueError("it holds no graph")
+            source = ir.load(where)
+        except Exception as e:
+            raise ModelError(
+                f"cannot read model {str(where)!r}",
+                why=f"it is not a complete ONNX model ({len(data)} bytes: {_first_line(e)})",
+                hint="check that the file is an .onnx file and was downloaded in full",
+            ) from e
+    opset = source.opset_imports.get("", source.opset_imports.get("ai.onnx", 0))
+    if not OLDEST_OPSET <= opset <= NEWEST_OPSET:
+        raise ModelError(
+            f"cannot take opset {opset}",
+            why=f"this version reads opsets {OLDEST_OPSET} to {NEWEST_OPSET}",
+            hint="convert the model with onnx.version_converter, or export it again",
+        )
+    return Source(source, hashlib.sha256(data).hexdigest(), where, opset)
+
+
+def _first_line(e: BaseException) -> str:
+    return (str(e).strip().splitlines() or [type(e).__name__])[0]
+
+
+def load(source: Source, axis: AxisSpec) -> Graph:
+    """The graph of a model with its time axis declared.
+
+    Raises UsageError where the axis does not exist or cannot be guessed, ModelError where the model is broken.
+    """
+    model = source.model.clone() if source.opset >= OPSET else _upgrade(source)
+    try:
+        if model.functions:
+            passes.InlinePass()(model)
+        passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+        passes.RemoveInitializersFromInputsPass()(model)
+    except Exception as e:
+        raise ModelError("cannot prepare the model", why=_first_line(e)) from e
+    _name_everything(model)
+    shapes, symbol, notes = _time(model, axis)
+    g = Graph(model, symbol, Assumptions(symbol), notes=notes)
+    g.source = {"sha256": source.sha256, "opset": source.opset, "producer": source.model.producer_name or ""}
+    for value, shape in zip(model.graph.inputs, shapes, strict=True):
+        g.facts[value] = WireFact(value.dtype or ir.DataType.FLOAT, shape)
+    for value in model.graph.initializers.values():
+        assert value.const_value is not None
+        g.facts[value] = tensor_fact(value.const_value)
+    g.batch = batch_symbol([s for s in shapes if s is not None], symbol)
+    return g
+
+
+def _upgrade(source: Source) -> ir.Model:
+    """Convert to opset 18 with onnx's converter. Weights stay out of it: the converter copies what it is given."""
+    from onnx import version_converter
+
+    model = source.model.clone()
+    if model.functions:
+        passes.InlinePass()(model)
+    large: dict[str, ir.TensorProtocol] = {}
+    proto_model = model.clone()
+    declared = {v.name for v in proto_model.graph.inputs}
+    for name, value in list(proto_model.graph.initializers.items()):
+        if value.const_value is not None and value.const_value.nbytes > 4096 and name not in declared:
+            large[name] = value.const_value
+            del proto_model.graph.initializers[name]
+            value.const_value = None
+            proto_model.graph.inputs.append(value)
+    try:
+        converted = version_converter.convert_version(ir.to_proto(proto_model), OPSET)
+    except Exception as e:
+        raise ModelError(
+            f"cannot convert the model from opset {source.opset} to {OPSET}",
+            why=_first_line(e),
+            hint=f"export the model with opset {OPSET} or later",
+        ) from e
+    out = ir.from_proto(converted)
+    for value in [v for v in out.graph.inputs if v.name in large]:
+        out.graph.inputs.remove(value)
+        value.const_value = large[value.name]
+        out.graph.register_initializer(value)
+    out.metadata_props.update(model.metadata_props)
+    out.producer_name = model.producer_name
+    return out
+
+
+def _name_everything(model: ir.Model) -> None:
+    """Give every node and wire a unique name; keep the names the file gives where they are unique."""
+    taken = {v.name for v in model.graph.inputs} | set(model.graph.initializers)
+    taken |= {v.name for n in model.graph for v in n.outputs if v.name}
+    seen: set[str] = set()
+    for i, node in enumerate(model.graph):
+        stem = node.name or f"{node.op_type}_{i}"
+        name, k = stem, 2
+        while name in seen:
+            name, k = f"{stem}_{k}", k + 1
+        seen.add(name)
+        node.name = name
+        for j, value in enumerate(node.outputs):
+            if not value.name:
+                name, k = f"{node.name}.{j}", 2
+                while name in taken:
+                    name, k = f"{node.name}.{j}_{k}", k + 1
+                taken.add(name)
+                value.name = name
+
+
+def _dims(value: ir.Value) -> tuple[DimLike, ...] | None:
+    """Declared dimensions of an input as expressions; an unnamed one gets a symbol of its own."""
+    if value.shape is None:
+        return None
+    out: list[DimLike] = []
+    for i, d in enumerate(value.shape):
+        if isinstance(d, int):
+            out.append(d)
+        elif d.value is None:
+            out.append(sym(f"{_identifier(value.name or 'input')}_{i}"))
+        else:
+            with contextlib.suppress(ValueError):
+                out.append(parse(d.value))
+                continue
+            out.append(sym(_identifier(d.value)))
+    return tuple(out)
+
+
+def _identifier(text: str) -> str:
+    word = re.sub(r"\W", "_", text)
+    return word if word[:1].isalpha() or word[:1] == "_" else f"_{word}"
+
+
+def _time(model: ir.Model, axis: AxisSpec) -> tuple[list[Any], str, list[str]]:
+    """Shapes of the inputs, the stream symbol, and what to tell the user of how it was found."""
+    inputs = list(model.graph.inputs)
+    shapes = [_dims(v) for v in inputs]
+    names = {v.name: i for i, v in enumerate(inputs)}
+    used = sorted({s for shape in shapes for d in shape or () for s in symbols_of(d)})
+    if axis.axes:
+        symbol = axis.symbol or next(s for s in ("S", "T", "time", "S_") if s not in used)
+        if axis.symbol in used:
+            symbol = axis.symbol
+        for name, a in axis.axes.items():
+            if name not in names:
+                raise UsageError(
+                    f"no input {name!r} in this model",
+                    why=f"its inputs are {', '.join(_describe(v, s) for v, s in zip(inputs, shapes, strict=True))}",
+                    hint="name an input as input:axis",
+                )
+            shape = shapes[names[name]]
+            if shape is None or not -len(shape) <= a < len(shape):
+                raise UsageError(
+                    f"no axis {a} on input {name!r}",
+                    why=f"it has {0 if shape is None else len(shape)} axes: {_describe(inputs[names[name]], shape)}",
+                    hint=f"an axis from 0 to {0 if shape is None else len(shape) - 1}",
+                )
+            row = list(shape)
+            row[a] = sym(symbol)
+            shapes[names[name]] = tuple(row)
+        return shapes, symbol, []
+    if axis.symbol is not None:
+        if axis.symbol not in used:
+            raise UsageError(
+                f"no axis {axis.symbol!r} in this model",
+                why=f"its inputs are {', '.join(_describe(v, s) for v, s in zip(inputs, shapes, strict=True))}",
+                hint=_axis_hints(inputs, shapes, used, axis.symbol),
+            )
+        return shapes, axis.symbol, []
+    found = candidates(inputs, shapes, used)
+    if len(found) != 1:
+        raise UsageError(
+            "which axis is time?" if found or used else "no input has a symbolic axis",
+            why=f"its inputs are {', '.join(_describe(v, s) for v, s in zip(inputs, shapes, strict=True))}",
+            hint=_axis_hints(inputs, shapes, found or used, None),
+        )
+    return shapes, found[0], [f"time axis: {found[0]} (the only candidate)"]
+
+
+def candidates(inputs: Sequence[ir.Value], shapes: Sequence[Any], used: Sequence[str]) -> list[str]:
+    """Symbols that may be time: all, less those that look like the batch where others remain."""
+    batchlike = [s for s in used if _batchlike(s, shapes)]
+    rest = [s for s in used if s not in batchlike]
+    return rest or list(used)
+
+
+def _batchlike(symbol: str, shapes: Sequence[Any]) -> bool:
+    if "batch" in symbol.lower():
+        return True
+    at = [(i, len(shape)) for shape in shapes for i, d in enumerate(shape or ()) if isinstance(d, Dim) and d == sym(symbol)]
+    return bool(at) and all(i == 0 and rank > 1 for i, rank in at) and symbol.lower() in ("n", "b", "bs", "bsz", "s0")
+
+
+def _axis_hints(inputs: Sequence[ir.Value], shapes: Sequence[Any], names: Sequence[str], typo: str | None) -> list[str]:
+    import difflib
+
+    hints = []
+    close = difflib.get_close_matches(typo, names, n=1, cutoff=0.5) if typo else []
+    if close:
+        hints.append(f"did you mean --axis {close[0]}?")
+    elif names:
+        hints.append(" or ".join(f"--axis {s}" for s in names))
+    for v, shape in zip(inputs, shapes, strict=True):
+        if shape:
+            hints.append(f"--axis {v.name}:{len(shape) - 1} declares an axis of an input, also where it has a number")
+            break
+    return hints
+
+
+def _describe(value: ir.Value, shape: Any) -> str:
+    return f"{value.name} [{', '.join(map(str, shape)) if shape is not None else '?'}]"

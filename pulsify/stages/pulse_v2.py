@@ -1,0 +1,277 @@
+"""pulse-v2: rewrite the batch graph into one that eats a pulse at a time.
+
+Promise: every streaming wire has a region, every node is given exactly the frames its plan asks for. What a node
+needs beyond what its source provides is a PulseV2Buffer of its own; padding and slicing along time are PulseV2Pad
+and PulseV2Slice, which move the delay and not the data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fractions import Fraction
+from math import lcm
+
+import numpy as np
+import onnx_ir as ir
+
+from pulsify.dim import Dim
+from pulsify.errors import InternalError, Refusal, UsageError
+from pulsify.facts import AxisRegion, Elems, Fill, Need, Plan, Window
+from pulsify.graph import DOMAIN, Graph, Output, Pulse
+from pulsify.rewrites.fix_shapes import END, reshape_target
+from pulsify.schedule import Point, Schedule, make_plans, schedule
+from pulsify.stages._free import Free
+from pulsify.stages._wires import Wires
+
+__all__ = ["pulse_v2"]
+
+
+def pulse_v2(g: Graph, pulse: Pulse) -> Graph:
+    """The pulsed graph. Refuses by node what cannot stream, or not at this pulse."""
+    if isinstance(pulse.size, int) and pulse.size < 1:
+        raise UsageError(
+            f"a pulse of {pulse.size} frames", why="a pulse holds at least one frame", hint="a pulse of 1 or more"
+        )
+    plans = make_plans(g)
+    _check_ends(g)
+    s = schedule(g, plans)
+    g.pulse, g.pulse_multiple = pulse, lcm(1, *(r.denominator for r in s.rates.values()))
+    _check_pulse(g, s, pulse)
+    return _Builder(g, s, pulse).run()
+
+
+def _check_ends(g: Graph) -> None:
+    for v in g.graph.inputs:
+        for axis in g.time_axes(v):
+            d = g.facts[v].shape[axis]  # type: ignore[index]
+            ratio = d * Fraction(1) if isinstance(d, Dim) else None
+            if not isinstance(ratio, Dim) or list(ratio.terms) != [(g.symbol,)]:
+                raise Refusal(
+                    f"cannot pulsify input {v.name!r} on axis {axis}",
+                    why=f"it is {d} frames long, not a multiple of {g.symbol}",
+                    hint="declare the axis itself as time with --axis input:axis",
+                )
+    for v in g.graph.outputs:
+        axes = g.time_axes(v)
+        if len(axes) > 1:
+            raise Refusal(
+                f"cannot pulsify output {v.name!r} on axes {', '.join(map(str, axes))}",
+                why="it has time on two axes, and one pulse holds only a block of it",
+                wire=g.describe(v),
+                hint="leave this output out, or reduce one of the axes to a bounded window inside the model",
+            )
+
+
+def _check_pulse(g: Graph, s: Schedule, pulse: Pulse) -> None:
+    if isinstance(pulse.size, str):
+        if pulse.size == g.symbol or pulse.size == g.batch:
+            raise UsageError(
+                f"the pulse cannot be named {pulse.size!r}", why="the model uses that symbol", hint="--pulse P"
+            )
+        return
+    for node, plan in s.plans.items():
+        for stream in plan.streams:
+            rate = s.rates.get((node.outputs[stream.output], stream.axis))
+            if rate is None or (pulse.size * rate).denominator == 1:
+                continue
+            m = g.pulse_multiple
+            near = sorted({max(m, pulse.size // m * m), -(-pulse.size // m) * m})
+            stride = max((need.window.stride for need in stream.needs), default=1)
+            raise Refusal(
+                f"cannot pulsify {node.op_type} node {node.name!r} on axis {stream.axis}",
+                why=f"a pulse of {pulse.size} frames does not split into strides of {stride}"
+                + ("" if rate.denominator == stride else f" ({rate.denominator} in all up to here)"),
+                wire=g.describe(node.inputs[0]) if node.inputs and node.inputs[0] is not None else "",
+                hint=f"a pulse that is a multiple of {m} (nearest: {', '.join(map(str, near))})",
+            )
+
+
+class _Builder(Wires):
+    """Builds the pulsed graph node by node."""
+
+    # -- nodes ---------------------------------------------------------------------------------------------------
+
+    def run(self) -> Graph:
+        g, new = self.g, self.new
+        for v in g.graph.inputs:
+            copy = ir.Value(name=v.name, type=v.type, shape=v.shape)
+            new.graph.inputs.append(copy)
+            self.map[v] = self.declare(copy, g.facts[v], self.regions_of(v))
+        for node in g.graph:
+            plan = self.s.plans.get(node)
+            if plan is None:
+                self._copy(node)
+            elif not all(v in self.s.free for v in node.outputs if g.time_axes(v)):
+                self._stream(node, plan)
+        for v in g.graph.outputs:
+            new.graph.outputs.append(self._output(v))
+        return new
+
+    def _copy(self, node: ir.Node) -> None:
+        """A node without time. What is known of its result is written again only where it is read."""
+        facts = [self.g.facts[v] for v in node.outputs]
+        if all(isinstance(f.value, (Elems, Fill)) for f in facts):
+            return
+        inputs = [self.static(v, node) for v in node.inputs]
+        self._clone(node, inputs, [{} for _ in node.outputs])
+
+    def _clone(self, node: ir.Node, inputs: list[ir.Value | None], regions: list[Mapping[int, AxisRegion]]) -> None:
+        outputs = [ir.Value(name=v.name, type=v.type) for v in node.outputs]
+        self.build.graph.append(
+            ir.Node(node.domain, node.op_type, inputs, list(node.attributes.values()), outputs=outputs, name=node.name)
+        )
+        for old, value, region in zip(node.outputs, outputs, regions, strict=True):
+            self.map[old] = self.declare(value, self.g.facts[old], region)
+
+    def _stream(self, node: ir.Node, plan: Plan) -> None:
+        g, s = self.g, self.s
+        inputs: list[ir.Value | None] = [None] * len(node.inputs)
+        for k, v in enumerate(node.inputs):
+            if v is None or (plan.dims is not None and plan.dims[0] == k):
+                continue
+            if k and plan.kind in ("pad", "slice", "stride"):
+                continue  # amounts and bounds: the plan holds them
+            if not g.time_axes(v):
+                inputs[k] = self.static(v, node)
+                continue
+            # Every stream that reads this input must agree on how.
+            asks = {}
+            for stream in plan.streams:
+                delay = s.delays[node.outputs[stream.output], stream.axis]
+                for need in stream.needs:
+                    if need.input == k:
+                        asks[need.axis, need.window, delay] = None
+            if len({axis for axis, _, _ in asks}) != len(asks):
+                raise InternalError(f"the outputs of {node.name!r} ask for different regions of one input")
+            wire = self._provide(v, node, plan, asks)
+            for axis, window, delay in asks:
+                wire = self.at(v, Need(k, axis, window), delay, node, wire) if (v, axis) in s.delays else wire
+            inputs[k] = wire
+        if plan.dims is not None:
+            inputs[plan.dims[0]] = self._target(node, plan, inputs)
+        regions = [self.regions_of(v) for v in node.outputs]
+        if plan.kind == "pad":
+            self._pad(node, plan, inputs[0], regions[0])
+        elif plan.kind == "slice":
+            self._slice(node, plan, inputs[0], regions[0])
+        elif plan.kind == "stride":
+            self._stride(node, plan, inputs[0], regions[0])
+        else:
+            self._clone(node, inputs, list(regions))
+
+    def _provide(self, v: ir.Value, node: ir.Node, plan: Plan, asks: Mapping[tuple[int, Window, int], None]) -> ir.Value:
+        """The wire as it arrives; one made from nothing is made for the delay it is read at."""
+        if v not in self.s.free:
+            return self.map[v]
+        ((axis, _, delay),) = asks
+        point = (v, axis)
+        if point in self.s.delays:
+            delay = self.s.delays[point]
+        out = node.outputs[0]
+        return Free(self, node).make(v, axis, delay, self.g.batch_axis(self.g.facts[out].shape), self.g.facts[out].rank)
+
+    def _target(self, node: ir.Node, plan: Plan, inputs: list[ir.Value | None]) -> ir.Value:
+        """The shape input of a node, for one pulse."""
+        assert plan.dims is not None
+        k, style = plan.dims
+        out, shape_wire = node.outputs[0], node.inputs[k]
+        assert shape_wire is not None
+        if shape_wire.const_value is not None:
+            wire = self.static(shape_wire, node)
+            assert wire is not None
+            return wire
+        rates = {a: self.s.rates[out, a] for a in self.g.time_axes(out)}
+        fact = self.g.facts[out]
+        assert fact.shape is not None and node.inputs[0] is not None
+        target = self.pulsed_shape(out, fact.shape, rates)
+        source_shape = self.g.facts[node.inputs[0]].shape
+        assert source_shape is not None
+        given = {a: self.s.rates[node.inputs[0], a] for a in self.g.time_axes(node.inputs[0])}
+        source = self.pulsed_shape(node.inputs[0], source_shape, given)
+        if style == "reshape":
+            fixed = reshape_target(source, target)
+            return self.dims(list(fixed) if fixed is not None else list(target), f"{out.name}.shape", node, None)
+        wide = (*(1,) * (len(target) - len(source)), *source)
+        if style == "expand":
+            return self.dims([1 if a == b else a for a, b in zip(target, wide, strict=True)], f"{out.name}.shape", node, None)
+        repeats = [t if w == 1 else 1 if t == w else None for t, w in zip(target, wide, strict=True)]
+        if None in repeats:
+            raise self.refuse(node, "its repeats must be constant")
+        return self.dims([r for r in repeats if r is not None], f"{out.name}.repeats", node, None)
+
+    def _pad(self, node: ir.Node, plan: Plan, wire: ir.Value | None, regions: Mapping[int, AxisRegion]) -> None:
+        assert wire is not None and plan.pad is not None
+        axis, before, after = plan.pad
+        start, end = self.s.masks.get(node, (False, False))
+        source = node.inputs[0]
+        assert source is not None
+        hold = self.s.holds.get(node)
+        have = self.s.delays[source, axis]
+        assert hold is None or self.new.regions[wire][axis].delay == max(hold, have)
+        fact = self.g.facts[node.outputs[0]]
+        if (start or end) and self.g.batch is not None and self.g.batch_axis(fact.shape) is None:
+            raise self.refuse(
+                node, "its batch axis is merged with another, and each stream ends at its own time", node.outputs[0]
+            )
+        out = self.op(
+            "PulseV2Pad", [wire], node.name or "pad", fact, regions, DOMAIN,
+            axis=axis, before=before, after=str(after), start=int(start), end=int(end),
+            value=np.asarray(plan.pad_value, dtype=fact.dtype.numpy()),
+        )  # fmt: skip
+        self._rename(out, node.outputs[0])
+
+    def _slice(self, node: ir.Node, plan: Plan, wire: ir.Value | None, regions: Mapping[int, AxisRegion]) -> None:
+        assert wire is not None
+        (axis, start), = [
+            (st.axis, -need.window.before) for st in plan.streams for need in st.needs if need.window != Window()
+        ] or [(plan.streams[0].axis, 0)]
+        fact = self.g.facts[node.outputs[0]]
+        out = self.op("PulseV2Slice", [wire], node.name or "slice", fact, regions, DOMAIN, axis=axis, start=start)
+        self._rename(out, node.outputs[0])
+
+    def _stride(self, node: ir.Node, plan: Plan, wire: ir.Value | None, regions: Mapping[int, AxisRegion]) -> None:
+        """The region begins at the first frame kept, so every step-th from there is."""
+        (axis, step), = [
+            (st.axis, need.window.stride) for st in plan.streams for need in st.needs if need.window.stride != 1
+        ]
+        fact = self.g.facts[node.outputs[0]]
+        bounds = [self.const([v]) for v in (0, END, axis, step)]
+        out = self.op("Slice", [wire, *bounds], node.name or "slice", fact, regions)
+        self._rename(out, node.outputs[0])
+
+    def _rename(self, new: ir.Value, old: ir.Value) -> None:
+        new.name = old.name
+        new.type = old.type
+        self.map[old] = new
+
+    def _output(self, v: ir.Value) -> ir.Value:
+        """A graph output: its own wire, from frame 0 on."""
+        g, s = self.g, self.s
+        axes = g.time_axes(v)
+        marker = ir.Node("", "Output", [], outputs=[], name=v.name)
+        if not axes:
+            wire = self.static(v, v.producer() or marker)
+            assert wire is not None
+        else:
+            (axis,) = axes
+            point: Point = (v, axis)
+            if v in s.free:
+                wire = Free(self, v.producer() or marker).make(v, axis, 0, g.batch_axis(g.facts[v].shape), g.facts[v].rank)
+                delay = 0
+            else:
+                delay = max(0, s.delays[point])
+                wire = self.at(v, Need(0, axis), delay, marker, self.map[v])
+            length = g.facts[v].shape[axis]  # type: ignore[index]
+            reach = s.reach.get(point)
+            self.new.outputs[v.name or ""] = Output(
+                axis, delay, length, reach.lookahead if reach else 0, reach.receptive_field if reach else 0
+            )
+        if wire.name != v.name or wire.is_graph_input() or wire.is_graph_output() or wire.const_value is not None:
+            name = v.name or "output"
+            if wire.name == name:
+                wire.name = self.build.unique(f"{name}.inner") if not wire.is_graph_input() else name
+            copy = self.build.op("Identity", [wire], f"{name}.out")
+            copy.name = name
+            wire = self.declare(copy, g.facts[v], self.new.regions.get(wire))
+        wire.type = v.type
+        return wire

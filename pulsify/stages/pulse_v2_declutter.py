@@ -1,0 +1,224 @@
+"""pulse-v2-declutter: buffers become one Delay per wire, slices and idle pads disappear.
+
+Promise: no PulseV2 operator is left; every wire has at most one state per initial content.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+
+import numpy as np
+import onnx_ir as ir
+
+from pulsify.dim import DimLike, sym
+from pulsify.errors import Refusal
+from pulsify.facts import AxisRegion, State
+from pulsify.graph import DOMAIN, Graph, NodeBuilder, StateSlot, tensor_fact
+from pulsify.rewrites.fix_shapes import END
+from pulsify.schedule import same_length
+
+__all__ = ["pulse_v2_declutter"]
+
+
+def pulse_v2_declutter(g: Graph) -> Graph:
+    lower = _Lower(g)
+    for node in list(g.graph):
+        if node.domain == DOMAIN and node.op_type == "PulseV2Slice":
+            lower.drop(node)
+        elif node.domain == DOMAIN and node.op_type == "PulseV2Pad":
+            lower.pad(node)
+    lower.buffers()
+    return g
+
+
+class _Lower:
+    def __init__(self, g: Graph):
+        self.g = g
+        taken = {v.name for n in g.graph for v in n.outputs if v.name} | {n.name for n in g.graph if n.name}
+        self.build = NodeBuilder(g.graph, taken)
+        self.masks: dict[Hashable, ir.Value] = {}
+        self.masked: dict[ir.Value, list[ir.Value]] = {}
+
+    def drop(self, node: ir.Node) -> None:
+        """Let readers read the source; a graph output keeps its name."""
+        source, out = node.inputs[0], node.outputs[0]
+        assert source is not None
+        if not out.is_graph_output():
+            out.replace_all_uses_with(source)
+            self._forget(node)
+            return
+        name = out.name
+        if source.is_graph_input() or source.is_graph_output() or source.const_value is not None:
+            node.op_type, node.domain = "Identity", ""
+            node.attributes.clear()
+            return
+        out.replace_all_uses_with(source, replace_graph_outputs=True)
+        self._forget(node)
+        source.name = name
+
+    def _forget(self, node: ir.Node) -> None:
+        for v in node.outputs:
+            for table in (self.g.facts, self.g.regions, self.g.chunks):
+                table.pop(v, None)  # type: ignore[attr-defined]
+        self.g.graph.remove(node, safe=True)
+
+    def _after(self, source: ir.Value, new: ir.Node) -> None:
+        """Place a node right behind what it reads."""
+        producer = source.producer()
+        if producer is not None:
+            self.g.graph.insert_after(producer, new)
+        else:
+            first = next(iter(self.g.graph), None)
+            if first is None:
+                self.g.graph.append(new)
+            else:
+                self.g.graph.insert_before(first, new)
+
+    def pad(self, node: ir.Node) -> None:
+        """A Pad that writes becomes a Mask, equal ones are one; any other is bookkeeping."""
+        start, end = (node.attributes.get_int(k) for k in ("start", "end"))
+        source = node.inputs[0]
+        assert source is not None
+        if not start and not end:
+            self.drop(node)
+            return
+        g = self.g
+        axis = node.attributes.get_int("axis")
+        value = node.attributes.get_tensor("value")
+        region, length = self._label(node, source, axis)
+        key = (source, axis, start, end, region.delay, str(length), value.tobytes())
+        if key not in self.masks:
+            out = self.build.value(f"{source.name}.masked")
+            attributes = [
+                ir.AttrInt64("axis", axis),
+                ir.AttrInt64("delay", region.delay),
+                ir.AttrInt64("end", end),
+                ir.AttrString("length", str(length)),
+                ir.AttrString("rate", str(region.rate)),
+                ir.AttrInt64("start", start),
+                ir.AttrTensor("value", value),
+            ]
+            new = ir.Node(DOMAIN, "Mask", [source], attributes, outputs=[out], name=self.build.unique(f"{out.name}/Mask"))
+            self._after(source, new)
+            g.facts[out] = g.facts[source]
+            g.regions[out] = dict(g.regions[source])
+            g.chunks[out] = g.chunks[source]
+            out.type = source.type
+            self.masks[key] = out
+            own = g.regions[source][axis]
+            # Readers of the bare wire may read the masked one where it only writes what lies outside for them too.
+            if own.delay == region.delay and same_length(g.facts[source].shape[axis], length, g.symbol):  # type: ignore[index]
+                self.masked.setdefault(source, []).append(out)
+        node.replace_input_with(0, self.masks[key])
+        self.drop(node)
+
+    def _label(self, node: ir.Node, source: ir.Value, axis: int) -> tuple[AxisRegion, DimLike]:
+        """Delay and length of the wire as the Pad sees it (slices in between may have been dropped)."""
+        from pulsify.dim import parse
+
+        out = self.g.regions[node.outputs[0]][axis]
+        before = node.attributes.get_int("before")
+        after = parse(node.attributes.get_string("after"))
+        length = self.g.facts[node.outputs[0]].shape[axis] - before - after  # type: ignore[index]
+        return AxisRegion(out.rate, out.delay + before), length
+
+    # -- buffers -------------------------------------------------------------------------------------------------
+
+    def buffers(self) -> None:
+        groups: dict[Hashable, list[ir.Node]] = {}
+        for node in list(self.g.graph):
+            if node.domain != DOMAIN or node.op_type != "PulseV2Buffer":
+                continue
+            source = node.inputs[0]
+            assert source is not None
+            if len(self.masked.get(source, ())) == 1:
+                source = self.masked[source][0]
+                node.replace_input_with(0, source)
+            axis = node.attributes.get_int("axis")
+            if node.attributes.get_int("delay") + node.attributes.get_int("overlap") <= 0:
+                self._crop(node, axis)
+                continue
+            init = node.attributes.get("init")
+            content = b"" if init is None else init.as_tensor().tobytes()
+            groups.setdefault((source, axis, content), []).append(node)
+        for (source, axis, _), nodes in groups.items():  # type: ignore[misc]
+            self._delay(source, axis, nodes)
+
+    def _crop(self, node: ir.Node, axis: int) -> None:
+        """A region that starts later than its source: no history, only fewer frames."""
+        start = -node.attributes.get_int("overlap")
+        node.op_type, node.domain = "Slice", ""
+        node.attributes.clear()
+        bounds = [self._const(v) for v in (start, END, axis)]
+        node.resize_inputs(4)
+        for k, v in enumerate(bounds, 1):
+            node.replace_input_with(k, v)
+
+    def _const(self, v: int) -> ir.Value:
+        value = self.build.const([v])
+        if value not in self.g.facts:
+            assert value.const_value is not None
+            self.g.facts[value] = tensor_fact(value.const_value)
+        return value
+
+    def _delay(self, source: ir.Value, axis: int, nodes: list[ir.Node]) -> None:
+        g = self.g
+        views: dict[tuple[int, int], list[ir.Node]] = {}
+        for node in nodes:
+            view = (node.attributes.get_int("delay"), node.attributes.get_int("overlap"))
+            views.setdefault(view, []).append(node)
+        order = sorted(views)
+        stem = f"{source.name}.delay"
+        outs = []
+        for view in order:
+            old = views[view][0].outputs[0]
+            out = self.build.value(f"{source.name}.d{view[0]}o{view[1]}")
+            out.type = old.type
+            for table in (g.facts, g.regions, g.chunks):
+                table[out] = table[old]  # type: ignore[index]
+            outs.append(out)
+        history = max(d + o for d, o in order)
+        attributes = [
+            ir.AttrInt64("axis", axis),
+            ir.AttrInt64s("delay", [d for d, _ in order]),
+            ir.AttrInt64s("overlap", [o for _, o in order]),
+        ]
+        init = max((n.attributes["init"].as_tensor() for n in nodes if "init" in n.attributes), key=lambda t: t.size, default=None)
+        if init is not None:
+            attributes.append(ir.AttrTensor("init", _widen(init, axis, history)))
+        new = ir.Node(DOMAIN, "Delay", [source], attributes, outputs=outs, name=self.build.unique(stem))
+        self._after(source, new)
+        for view, out in zip(order, outs, strict=True):
+            for node in views[view]:
+                node.outputs[0].replace_all_uses_with(out, replace_graph_outputs=True)
+                self._forget(node)
+        reads = any(n.attributes.get_int("reads_zeros", 0) for n in nodes)
+        g.slots.append(StateSlot(self._state(new, source, axis, history, reads)))
+
+    def _state(self, node: ir.Node, source: ir.Value, axis: int, history: int, reads: bool) -> State:
+        fact = self.g.facts[source]
+        assert fact.shape is not None
+        batch = self.g.batch_axis(fact.shape)
+        shape: list[int | str] = []
+        for a, d in enumerate(fact.shape):
+            if a == axis:
+                shape.append(history)
+            elif isinstance(d, int):
+                shape.append(d)
+            elif self.g.batch is not None and d == sym(self.g.batch):
+                shape.append(self.g.batch)
+            else:
+                raise Refusal(
+                    f"cannot buffer the wire {source.name!r}",
+                    why=f"its axis {a} is {d} long, and a state needs fixed sizes besides the batch",
+                    wire=self.g.describe(source),
+                    hint=f"fix {d} in the model, or keep the batch on an axis of its own",
+                )
+        return State(node.name or "", fact.dtype, tuple(shape), axis, batch, "buffer", source.name or "", reads)
+
+
+def _widen(init: ir.TensorProtocol, axis: int, history: int) -> ir.TensorProtocol:
+    array = init.numpy()
+    pad = [(0, 0)] * array.ndim
+    pad[axis] = (history - array.shape[axis], 0)
+    return ir.tensor(np.pad(array, pad), dtype=init.dtype)

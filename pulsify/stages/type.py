@@ -1,0 +1,36 @@
+"""type: infer the shape of every wire as an expression of the stream symbol.
+
+Promise: every wire has a fact. Decisions taken on the way are recorded in ``Graph.assume``.
+"""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from pulsify.errors import Refusal, UsageError
+from pulsify.graph import Graph
+from pulsify.ops._infer import infer_node
+
+__all__ = ["infer_types"]
+
+
+def infer_types(g: Graph) -> Graph:
+    """Run every node's shape and value law in order. Linear in the graph."""
+    if not any(g.time_axes(v) for v in g.graph.inputs):
+        raise UsageError(f"no input streams along {g.symbol}", hint="declare a time axis with --axis input:axis")
+    for value in g.graph.inputs:
+        _one_axis(g, value)
+    for node in g.graph:
+        infer_node(g, node)
+    return g
+
+
+def _one_axis(g: Graph, value: ir.Value) -> None:
+    axes = g.time_axes(value)
+    if len(axes) > 1:
+        raise Refusal(
+            f"cannot pulsify input {value.name!r} on axes {', '.join(map(str, axes))}",
+            why=f"it has the stream symbol {g.symbol} on {len(axes)} axes, and a client can send one",
+            wire=g.describe(value),
+            hint="declare the one axis that is time with --axis input:axis",
+        )

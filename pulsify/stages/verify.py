@@ -1,0 +1,225 @@
+"""verify: stream the pulsed model and compare with the batch model, frame by frame, start, middle and end.
+
+Lengths around the pulse and the receptive field; filler after the end is NaN; one stream is cut into uneven chunks.
+A stream agrees if ``max|err| <= 1e-5 * max|y|`` in float32 and every length and delay is what the manifest says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime as ort
+
+from pulsify import contract
+from pulsify.dim import evaluate, symbols_of
+from pulsify.errors import VerificationError
+from pulsify.graph import Graph
+from pulsify.runtime import StreamSession, open_session
+from pulsify.stages.load import Source
+
+__all__ = ["TOLERANCE", "Comparison", "Report", "batch_session", "lengths_to_try", "make_inputs", "verify"]
+
+#: Greatest error allowed, relative to the largest magnitude of the output.
+TOLERANCE = {"float64": 1e-9, "float32": 1e-5, "float16": 1e-2, "bfloat16": 5e-2}
+
+#: The most stream frames a verification run feeds at once.
+_LONGEST = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One output of one stream against batch. ``error`` is relative to the output's largest magnitude."""
+
+    output: str
+    length: int
+    error: float
+
+
+@dataclass
+class Report:
+    """What was compared. ``worst`` is the greatest relative error over all."""
+
+    lengths: list[int] = field(default_factory=list)
+    comparisons: list[Comparison] = field(default_factory=list)
+
+    @property
+    def worst(self) -> float:
+        return max((c.error for c in self.comparisons), default=0.0)
+
+    @property
+    def frames(self) -> int:
+        return sum(self.lengths)
+
+
+def batch_session(source: Source, g: Graph) -> ort.InferenceSession:
+    """The batch model in onnxruntime, with the declared time axes made symbolic where the file has numbers."""
+    declared = {v.name: v for v in source.model.graph.inputs}
+    edit = any(
+        isinstance(d, int) and axis in g.time_axes(v)
+        for v in g.graph.inputs
+        if v.name in declared
+        for axis, d in enumerate(declared[v.name].shape or ())
+    )
+    folder = source.path.parent if source.path is not None else None
+    if not edit and source.path is not None:
+        return open_session(source.path)
+    model = source.model.clone()
+    if edit:
+        for v in g.graph.inputs:
+            copy = next(c for c in model.graph.inputs if c.name == v.name)
+            if g.time_axes(v) and copy.shape is not None:
+                copy.shape = ir.Shape([g.symbol if a in g.time_axes(v) else d for a, d in enumerate(copy.shape)])
+        for v in (*model.graph.outputs, *(o for n in model.graph for o in n.outputs)):
+            v.shape = None
+    return open_session(ir.to_proto(model).SerializeToString(), external_data=folder)
+
+
+def lengths_to_try(manifest: Mapping[str, Any], pulse: int) -> list[int]:
+    """Stream lengths where something could go wrong: shorter than a pulse, around the receptive field, uneven."""
+    stream = manifest["stream"]
+    fields = [o["receptive_field"] for o in manifest["outputs"] if o["receptive_field"]] or [1]
+    reach, step = max(fields), manifest["pulse_multiple"]
+    wanted = {1, 2, pulse - 1, pulse, pulse + 1, reach - 1, reach, reach + 1, reach + pulse + 1, 2 * reach + 3 * pulse + step // 2 + 1}
+    wanted |= {max(stream["least"], 1), max(stream["least"], 1) + step + 1, reach + 5 * pulse}
+    allowed = [c for c in (stream["conditions"] or [])]
+
+    def fit(s: int) -> int:
+        for _ in range(4096):
+            if all(s % c["modulus"] == c["remainder"] for c in allowed):
+                return s
+            s += 1
+        return s
+
+    out = sorted({fit(max(s, stream["least"], 1)) for s in wanted if s > 0})
+    return [s for s in out if s <= max(_LONGEST, out[0])]
+
+
+def make_inputs(g: Graph, length: int, rng: np.random.Generator, batch: int = 1) -> dict[str, np.ndarray]:
+    """Random values for every input of the batch model at a stream length. Integers stay small and non-negative."""
+    out = {}
+    for v in g.graph.inputs:
+        f = g.facts[v]
+        env = {s: batch for d in f.shape or () for s in symbols_of(d)}
+        env[g.symbol] = length
+        shape = [int(evaluate(d, env)) for d in f.shape or ()]
+        dtype = f.dtype.numpy()
+        if dtype.kind == "f" or dtype.name == "bfloat16":
+            out[v.name or ""] = rng.standard_normal(shape).astype(dtype)
+        elif dtype.kind == "b":
+            out[v.name or ""] = rng.random(shape) < 0.5
+        elif g.time_axes(v):
+            out[v.name or ""] = rng.integers(0, 3, shape).astype(dtype)
+        else:
+            # An integer without a time axis usually is a number of frames.
+            out[v.name or ""] = np.full(shape, length, dtype=dtype)
+    return out
+
+
+def verify(source: Source, batch_graph: Graph, pulsed: bytes | Path, seed: int = 0) -> Report:
+    """Compare at every length of :func:`lengths_to_try`.
+
+    ``batch_graph`` is the graph after ``type``. Raises VerificationError on the first disagreement.
+    """
+    batch = batch_session(source, batch_graph)
+    session = open_session(pulsed)
+    manifest = contract.loads(session.get_modelmeta().custom_metadata_map)
+    step = manifest["pulse_multiple"]
+    pulses = [manifest["pulse"]] if isinstance(manifest["pulse"], int) else [step, 3 * step, None]
+    rng = np.random.default_rng(seed)
+    report = Report()
+    rows = 2 if batch_graph.batch is not None else 1
+    failure = ""
+    for pulse in pulses:
+        for length in lengths_to_try(manifest, pulse or 2 * step):
+            inputs = make_inputs(batch_graph, length, rng, rows)
+            try:
+                expected = dict(zip([o.name for o in batch.get_outputs()], batch.run(None, inputs), strict=True))
+            except Exception as e:  # a stream too short for the batch model
+                failure = str(e).strip().splitlines()[0]
+                continue
+            got = run_stream(session, manifest, inputs, rng, pulse if isinstance(manifest["pulse"], str) else None)
+            report.lengths.append(length)
+            for o in manifest["outputs"]:
+                report.comparisons.append(compare(o, expected[o["name"]], got.get(o["name"]), length))
+    if not report.lengths:
+        raise VerificationError(
+            "cannot verify: the batch model does not run",
+            why=f"at {', '.join(map(str, lengths_to_try(manifest, pulses[0] or step)))} frames onnxruntime says: {failure}",
+            hint="--no-verify writes the model unverified",
+        )
+    return report
+
+
+def run_stream(
+    session: ort.InferenceSession,
+    manifest: Mapping[str, Any],
+    inputs: Mapping[str, np.ndarray],
+    rng: np.random.Generator,
+    pulse: int | None = None,
+) -> dict[str, np.ndarray]:
+    """Stream whole inputs in chunks of random length, NaN after the end; outputs concatenated."""
+    streams = {i["name"]: i["axis"] for i in manifest["inputs"] if i["axis"] is not None}
+    static = {k: v for k, v in inputs.items() if k not in streams}
+    client = StreamSession(session, static=static, pulse=pulse, filler=float("nan"))
+    sizes = {n: inputs[n].shape[a] for n, a in streams.items()}
+    ratio = {n: max(1, round(client._ratio(n))) for n in streams}
+    total = min(sizes[n] // ratio[n] for n in streams)
+    at, parts = 0, []
+    while at < total:
+        step = int(min(total - at, rng.integers(1, max(2, total // 3 + 2))))
+        chunk = {
+            n: np.take(inputs[n], range(at * ratio[n], (at + step) * ratio[n]), axis=a) for n, a in streams.items()
+        }
+        parts.append(client.feed(chunk))
+        at += step
+    parts.append(client.finish())
+    axes = {o["name"]: o["axis"] for o in manifest["outputs"]}
+    out = {}
+    for name, axis in axes.items():
+        rows = [p[name] for p in parts if name in p]
+        if rows:
+            out[name] = rows[-1] if axis is None else np.concatenate(rows, axis=axis)
+    return out
+
+
+def compare(o: Mapping[str, Any], want: np.ndarray, got: np.ndarray | None, length: int) -> Comparison:
+    """One output against batch. VerificationError names the first frame that differs."""
+    name = o["name"]
+    where = f"output {name!r} at a stream length of {length}"
+    if got is None or got.shape != want.shape:
+        raise VerificationError(
+            f"the pulsed model disagrees with the batch model on {where}",
+            why=f"batch gives {list(want.shape)}, the stream {None if got is None else list(got.shape)}",
+        )
+    if want.size == 0:
+        return Comparison(name, length, 0.0)
+    if want.dtype.kind not in "f":
+        bad = np.argwhere(want != got)
+        error, limit = float(len(bad) > 0), 0.0
+    else:
+        a, b = want.astype(np.float64), got.astype(np.float64)
+        same = (a == b) | (np.isnan(a) & np.isnan(b))
+        finite = np.isfinite(a)
+        scale = float(np.max(np.abs(a[finite]), initial=0.0)) or 1.0
+        with np.errstate(invalid="ignore"):
+            gap = np.where(same, 0.0, np.abs(a - b))
+        gap = np.where(np.isnan(gap), np.inf, gap)
+        limit = TOLERANCE.get(want.dtype.name, 1e-5)
+        error = float(gap.max()) / scale
+        bad = np.argwhere(gap > limit * scale)
+    if len(bad):
+        index = tuple(int(i) for i in bad[0])
+        frame = f"frame {index[o['axis']]}, " if o["axis"] is not None else ""
+        raise VerificationError(
+            f"the pulsed model disagrees with the batch model on {where}",
+            why=f"{len(bad)} of {want.size} values differ by more than {limit:g} of the largest, the first at {frame}"
+            f"index {list(index)}: batch {want[index]!s}, stream {got[index]!s}",
+            hint="this is a bug of pulsify: please report it with the model",
+        )
+    return Comparison(name, length, error)
+
