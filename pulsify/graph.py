@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
 from pulsify.assume import Assumptions
-from pulsify.dim import Dim, DimLike, sym, symbols_of
+from pulsify.dim import Dim, DimLike, floor, sym, symbols_of
 from pulsify.facts import AxisRegion, State, WireFact
 
 __all__ = ["DOMAIN", "Graph", "NodeBuilder", "Output", "Pulse", "StateSlot", "tensor_fact"]
@@ -94,8 +93,7 @@ class Graph:
     def frames(self, region: AxisRegion) -> DimLike:
         """Frames a region holds per pulse, history included."""
         assert self.pulse is not None
-        n = self.pulse.dim * region.rate + region.overlap
-        return int(n) if isinstance(n, Fraction) and n.denominator == 1 else n
+        return floor(self.pulse.dim * region.rate) + region.overlap
 
     def batch_axis(self, shape: Sequence[DimLike] | None) -> int | None:
         """The axis that is the batch dimension, or None. Products with it do not count."""

@@ -266,10 +266,13 @@ class _Builder(Wires):
             self.new.outputs[v.name or ""] = Output(
                 axis, delay, length, reach.lookahead if reach else 0, reach.receptive_field if reach else 0
             )
-        if wire.name != v.name or wire.is_graph_input() or wire.is_graph_output() or wire.const_value is not None:
-            name = v.name or "output"
-            if wire.name == name:
-                wire.name = self.build.unique(f"{name}.inner") if not wire.is_graph_input() else name
+        name = v.name or "output"
+        if wire.name == name and wire.is_graph_input():
+            return wire
+        if wire.name != name or wire.is_graph_output() or wire.const_value is not None:
+            inner = self.map.get(v)
+            if inner is not None and inner.name == name:
+                inner.name = self.build.unique(f"{name}.inner")
             copy = self.build.op("Identity", [wire], f"{name}.out")
             copy.name = name
             wire = self.declare(copy, g.facts[v], self.new.regions.get(wire))
