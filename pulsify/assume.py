@@ -84,7 +84,7 @@ class Assumptions:
     def _ge_opaque(self, diff: Dim, text: str, node: str) -> bool:
         answers = set()
         for other in (1, 2, 5, 64):
-            env = {name: other for name in symbols_of(diff)}
+            env = dict.fromkeys(symbols_of(diff), other)
             if self.symbol in env:
                 env[self.symbol] = REFERENCE
             answers.add(evaluate(diff, env) >= 0)
@@ -95,7 +95,7 @@ class Assumptions:
                 hint="fix that dimension in the model (only the time axis may decide, being long)",
             )
         answer = answers.pop()
-        least = {name: 1 for name in symbols_of(diff)}
+        least = dict.fromkeys(symbols_of(diff), 1)
         if (evaluate(diff, least) >= 0) != answer:
             self._record(node, text if answer else f"not {text}", least=1 if self.symbol not in least else 2)
         return answer
@@ -110,7 +110,7 @@ class Assumptions:
         form = law(diff, self.symbol)
         if form is None:
             if not (symbols_of(diff) == {self.symbol} and slope(diff, self.symbol) is None):
-                env = {name: 1 for name in symbols_of(diff)}
+                env = dict.fromkeys(symbols_of(diff), 1)
                 if self.symbol not in env and evaluate(diff, env) <= 0:
                     self._record(node, f"{a} != {b}")
             return False

@@ -105,6 +105,8 @@ def manifest(g: Graph, valid: bool) -> dict[str, Any]:
                 "lookahead": out.lookahead,
                 "receptive_field": out.receptive_field,
             }
+        elif v.name in g.settle:
+            row["settle"] = g.settle[v.name]
         outputs.append({"name": v.name, **row})
     states = [
         {

@@ -6,7 +6,7 @@ frames a wire carries per pulse, ``n = P * rate``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -116,19 +116,21 @@ class AxisRegion:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Output frame j reads the input frames ``[stride*j - before, stride*j - before + span)``.
+    """Output block q, the frames ``[up*q, up*(q+1))``, reads input frames ``[stride*q - before, stride*q - before + span)``.
 
-    With input delay d the least output delay is ``ceil((d + span - stride - before) / stride)``, and an output of
-    delay e reads ``stride*e + before - d`` frames behind the current input chunk.
+    With input delay d the least output delay is ``up * ceil((d + span - stride - before) / stride)``, and an output of
+    delay ``up*e`` reads ``stride*e + before - d`` frames behind the current input chunk. ``up`` is 1 but where an
+    operator makes several frames of each.
     """
 
     stride: int = 1
     before: int = 0
     span: int = 1
+    up: int = 1
 
     def least_delay(self, delay: int) -> int:
-        """ceil((delay + span - stride - before) / stride)."""
-        return -(-(delay + self.span - self.stride - self.before) // self.stride)
+        """up * ceil((delay + span - stride - before) / stride)."""
+        return self.up * -(-(delay + self.span - self.stride - self.before) // self.stride)
 
 
 UNIT = Window()
@@ -156,11 +158,24 @@ class Stream:
 class Plan:
     """A rule's answer: for each time axis of each output, the input regions it needs.
 
-    ``kind``: ``op`` keeps the operator; ``pad`` and ``slice`` are bookkeeping on a wire (their pseudo-operators
-    change the region, not the data). ``attributes`` replaces attributes of the pulsed node. ``dims`` names an input
-    that holds the shape of output 0, to be written again for a pulse, in the given style (``reshape``, ``expand``).
-    ``pad`` is (axis, before, after) of a ``pad``; ``slice`` needs no more than its window. ``free`` makes frames from
-    nothing (every frame known from its index alone).
+    ``kind``
+        ``op`` keeps the operator; ``pad`` and ``slice`` are bookkeeping on a wire (their pseudo-operators change the
+        region, not the data); ``stride`` keeps every n-th frame; ``free`` makes frames from nothing (every frame
+        known from its index alone); ``custom`` builds its own nodes with ``lower``.
+    ``attributes``
+        replaces attributes of the pulsed node.
+    ``dims``
+        names an input that holds the shape of output 0, to be written again for a pulse, in the given style
+        (``reshape``, ``expand``, ``tile``).
+    ``pad``, ``pad_value``
+        (axis, before, after) and the value of a ``pad``.
+    ``consumes``
+        inputs read frame by frame, as they come, into a memory; their result is no stream.
+    ``ends``
+        a result depends on where the stream ends: what it reads must not run ahead of what is certain.
+    ``lower``
+        builds the pulsed nodes of a ``custom`` plan: a function of the Lowering (stages/_lowering.py) that returns one
+        wire per output of the node.
     """
 
     streams: tuple[Stream, ...]
@@ -169,6 +184,9 @@ class Plan:
     dims: tuple[int, str] | None = None
     pad: tuple[int, int, DimLike] | None = None
     pad_value: Any = None
+    consumes: tuple[Need, ...] = ()
+    ends: bool = False
+    lower: Callable[[Any], Sequence[Any]] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,6 +71,8 @@ class Graph:
     batch: str | None = None
     slots: list[StateSlot] = field(default_factory=list)
     outputs: dict[str, Output] = field(default_factory=dict)
+    #: Per running output: stream frames to flush until it holds its final value.
+    settle: dict[str, int] = field(default_factory=dict)
     #: What each wire holds per pulse, from ``pulse-v2-to-type`` on.
     chunks: dict[ir.Value, tuple[DimLike, ...]] = field(default_factory=dict)
     source: dict[str, Any] = field(default_factory=dict)

@@ -69,7 +69,7 @@ class Prologues:
                 w: Window = needs[k].window
                 have = self._frames.get(value)
                 # Frames [s*0 - b, s*(count-1) - b + span), b <= 0 for every operator that is not a Pad.
-                last = w.stride * (count - 1) - w.before + w.span
+                last = w.stride * (-(-count // w.up) - 1) - w.before + w.span
                 if have is None or w.before > 0 or have.shape[needs[k].axis] < last or have.size > _LARGEST:
                     return None
                 cut = _take(have, needs[k].axis, last)
@@ -82,6 +82,8 @@ class Prologues:
                 return None
         if plan.kind == "slice":
             return arrays[0]
+        if plan.kind != "op":
+            return None
         got = evaluate_node(node, arrays, g.graph.opset_imports)
         if got is None or got[stream.output].shape[stream.axis] != count:
             return None

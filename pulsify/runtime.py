@@ -87,7 +87,7 @@ class StreamSession:
         self._names = [o["name"] for o in m["outputs"]] + [s["output"] for s in m["states"]]
         self._dynamic = isinstance(m["pulse"], str)
         step = m["pulse_multiple"]
-        if pulse is not None and (not self._dynamic and pulse != m["pulse"] or pulse < 1 or pulse % step):
+        if pulse is not None and ((not self._dynamic and pulse != m["pulse"]) or pulse < 1 or pulse % step):
             raise ClientError(
                 f"a pulse of {pulse} frames",
                 why=f"this model takes {'multiples of ' + str(step) if self._dynamic else m['pulse']}",
@@ -128,6 +128,7 @@ class StreamSession:
         self._given = {o["name"]: 0 for o in self._outputs}
         self._held: dict[str, list[np.ndarray]] = {o["name"]: [] for o in self._outputs}
         self._real = 0
+        self._sent = 0
         self._last: dict[str, np.ndarray] = {}
         self._done = False
 
@@ -183,7 +184,11 @@ class StreamSession:
                 short = int(size * self._ratio(name)) - have.shape[axis]
                 arrays[name] = np.concatenate([have, self._fill(name, have.shape, axis, short)], axis=axis)
             self._run(arrays, size, rest)
-        while any(self._slots[o["name"]] < o["delay"] + lengths[o["name"]] for o in self._outputs if lengths[o["name"]]):
+        # A running output has its final value once every memory has seen every real frame.
+        settled = total + max((o.get("settle") or 0 for o in self.manifest["outputs"]), default=0) if total else 0
+        while self._sent < settled or any(
+            self._slots[o["name"]] < o["delay"] + lengths[o["name"]] for o in self._outputs if lengths[o["name"]]
+        ):
             self._run({n: self._filled(n, size) for n in self._streams}, size, 0)
         self._done = True
         return self._collect()
@@ -323,6 +328,7 @@ class StreamSession:
         except Exception as e:
             raise ClientError("onnxruntime failed on a pulse", why=str(e).strip().splitlines()[0]) from e
         self._real += real
+        self._sent += size
         named = dict(zip(self._names, results, strict=True))
         self._states = {s["input"]: named[s["output"]] for s in m["states"]}
         for o in m["outputs"]:

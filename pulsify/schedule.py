@@ -137,6 +137,8 @@ def schedule(g: Graph, plans: Mapping[ir.Node, Plan]) -> Schedule:
     for node, plan in plans.items():
         if all(v in s.free for v in node.outputs if g.time_axes(v)):
             continue
+        if plan.ends:
+            _hold(g, s, node, plan)
         for stream in plan.streams:
             _delay(g, s, node, plan, stream)
     return s
@@ -156,10 +158,15 @@ def _demand(g: Graph, s: Schedule) -> None:
                 assert source is not None
                 w = need.window
                 length = g.facts[source].shape[need.axis]  # type: ignore[index]
-                high = w.stride * (want.high - 1) - w.before + w.span
+                blocks = -floor(-want.high * Fraction(1, w.up))
+                high = w.stride * (blocks - 1) - w.before + w.span
                 if not surely_at_most(high, length, g.symbol):
                     high = length
-                _ask(g, s, (source, need.axis), max(w.stride * want.low - w.before, 0), high)
+                _ask(g, s, (source, need.axis), max(w.stride * (want.low // w.up) - w.before, 0), high)
+        for need in plan.consumes:
+            source = node.inputs[need.input]
+            assert source is not None
+            _ask(g, s, (source, need.axis), 0, g.facts[source].shape[need.axis])  # type: ignore[index]
 
 
 def _ask(g: Graph, s: Schedule, point: Point, low: int, high: DimLike) -> None:
@@ -192,7 +199,7 @@ def _delay(g: Graph, s: Schedule, node: ir.Node, plan: Plan, stream: Stream) -> 
         axis, before, after = plan.pad  # type: ignore[misc]
         if stream.axis == axis:
             _pad(g, s, node, point, before, after, (out, axis))
-    rates = {s.rates[node.inputs[n.input], n.axis] / n.window.stride for n in stream.needs}  # type: ignore[index]
+    rates = {s.rates[node.inputs[n.input], n.axis] * n.window.up / n.window.stride for n in stream.needs}  # type: ignore[index]
     if len(rates) > 1 or (rates and slope(length, g.symbol) not in rates):
         raise InternalError(
             f"the rate of {node.op_type} node {node.name!r} is inconsistent",
@@ -207,6 +214,17 @@ def _delay(g: Graph, s: Schedule, node: ir.Node, plan: Plan, stream: Stream) -> 
     s.reach[out, stream.axis] = _reach(s, [(n.window, p) for n, p in live], rate)
 
 
+def _hold(g: Graph, s: Schedule, node: ir.Node, plan: Plan) -> None:
+    """What a final result reads waits until it is certain to be part of the stream."""
+    for need in (*plan.consumes, *(n for stream in plan.streams for n in stream.needs)):
+        source = node.inputs[need.input]
+        assert source is not None
+        point = (source, need.axis)
+        if point in s.delays:
+            least = certain_delay(g.facts[source].shape[need.axis], s.rates[point], g.symbol)  # type: ignore[index]
+            s.holds[node] = max(s.holds.get(node, 0), s.delays[point], least)
+
+
 def _check_length(g: Graph, node: ir.Node, plan: Plan, stream: Stream, length: DimLike) -> None:
     """The length the region transform predicts is the one that ``type`` found on its own."""
     if plan.kind in ("slice", "stride", "free"):
@@ -219,7 +237,7 @@ def _check_length(g: Graph, node: ir.Node, plan: Plan, stream: Stream, length: D
         elif w == Window():
             predicted = given
         else:
-            predicted = floor((given + w.before - w.span) * Fraction(1, w.stride)) + 1
+            predicted = w.up * (floor((given + w.before - w.span) * Fraction(1, w.stride)) + 1)
         if not same_length(predicted, length, g.symbol):
             raise InternalError(
                 f"the length of {node.op_type} node {node.name!r} is inconsistent",
@@ -260,8 +278,8 @@ def _reach(s: Schedule, needs: Iterable[tuple[Window, Point]], rate: Fraction) -
     back = ahead = None
     for w, point in needs:
         r = s.reach[point]
-        b = r.sigma * w.before + r.back
-        a = r.width + r.sigma * (w.span - 1) - b
+        a = r.width + r.sigma * (w.span - 1 - w.before) - r.back
+        b = r.sigma * w.before + r.back + sigma * (w.up - 1)
         back = b if back is None else max(back, b)
         ahead = a if ahead is None else max(ahead, a)
     if back is None or ahead is None:

@@ -144,7 +144,7 @@ def _stream(
     """Run rows through one session by the letter of the contract.
 
     Returns per row the frames ``[d, d + L)`` of every streaming output (counted from the row's start) and the static
-    outputs as they are after the row's last real frame.
+    outputs as they are at the end (flushed until settled; more filler must not change them).
     """
     m = c.manifest
     axes = {i["name"]: i["axis"] for i in m["inputs"]}
@@ -180,7 +180,12 @@ def _stream(
         for r in rows
     ]
     tick = 0
-    while tick == 0 or any(h[n] < g[n] for h, g in zip(have, goal) for n in g) or any(s < r.length for s, r in zip(sent, rows)):
+    settle = max((o.get("settle") or 0 for o in m["outputs"]), default=0)
+    while (
+        tick == 0
+        or any(h[n] < g[n] for h, g in zip(have, goal) for n in g)
+        or any(s < r.length + settle for s, r in zip(sent, rows))
+    ):
         assert tick < 100_000
         size = int(rng.choice(sizes))
         for i, r in enumerate(rows):
@@ -220,8 +225,7 @@ def _stream(
                 where = row_axis[o["name"]]
                 value = results[o["name"]] if where is None else np.take(results[o["name"]], [i], axis=where)
                 if o["axis"] is None:
-                    if real[i]:
-                        static_out[i][o["name"]] = value
+                    static_out[i][o["name"]] = value
                 else:
                     done[i][o["name"]].append(value)
                     have[i][o["name"]] += value.shape[o["axis"]]

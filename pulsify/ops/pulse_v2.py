@@ -7,7 +7,11 @@ PulseV2Slice   nothing but bookkeeping: the delay grows by ``start``
 Delay          all histories of one wire in one state; one output per view
 Mask           writes a value where frames lie outside the stream
 Position       the index of every frame of a pulse, per batch row
-State          a state's past; its present is recorded beside the graph
+Valid          which frames of a pulse are real, per batch row
+Started        whether a batch row has had a pulse before
+Count          real frames so far on a wire, per batch row
+State          a state's past
+Store          a state's present
 ============== =======================================================================================
 """
 
@@ -41,10 +45,19 @@ class Buffer(Pseudo):
         ]
 
 
-class Position(Pseudo):
+class Shaped(Pseudo):
+    """Its shape is its attribute."""
+
+    def __init__(self, dtype: ir.DataType):
+        self.dtype = dtype
+
     def infer(self, n: NodeView) -> list[WireFact]:
-        shape = tuple(_dim(d) for d in n.attr("shape"))
-        return [WireFact(ir.DataType.INT64, shape)]
+        return [WireFact(self.dtype, tuple(_dim(d) for d in n.attr("shape", ())))]
+
+
+class Store(Pseudo):
+    def infer(self, n: NodeView) -> list[WireFact]:
+        return []
 
 
 class State(Pseudo):
@@ -62,5 +75,7 @@ def _dim(text: str | int) -> DimLike:
 
 register(SameShape(), "PulseV2Pad", "PulseV2Slice", "Mask")
 register(Buffer(), "PulseV2Buffer", "Delay")
-register(Position(), "Position")
+register(Shaped(ir.DataType.INT64), "Position", "Count")
+register(Shaped(ir.DataType.BOOL), "Valid", "Started")
+register(Store(), "Store")
 register(State(), "State")

@@ -10,7 +10,7 @@ __all__ = ["apply"]
 def apply(g: Graph) -> int:
     count = 0
     for node in reversed(g.graph):
-        if not any(v.uses() or v.is_graph_output() for v in node.outputs):
+        if node.outputs and not any(v.uses() or v.is_graph_output() for v in node.outputs):
             for v in node.outputs:
                 g.facts.pop(v, None)
             g.graph.remove(node, safe=True)

@@ -164,6 +164,19 @@ class Counters:
 
         return self._once(key, make)
 
+    def count(self, rate: Fraction, delay: int, length: DimLike, rank: int, batch_axis: int | None) -> ir.Value:
+        """Real frames of a wire that have come by, this pulse included: ``clip(min(n*(T+1) - d, L(V)), 0)``."""
+        key = ("count", rate, delay, length)
+
+        def make() -> ir.Value:
+            sent = self._once(("end", rate), lambda: self._scaled(
+                self.build.op("Add", [self.position(), self.pulse()], "sent"), rate, "sent"))
+            come = self.build.op("Sub", [sent, self.build.const([delay])], "come") if delay else sent
+            least = self.build.op("Min", [come, self._length(length)], "counted")
+            return self.build.op("Max", [least, self.build.const([0])], "counted")
+
+        return self._place(self._once(key, make), rank, batch_axis)
+
     def _length(self, d: DimLike) -> ir.Value:
         """A length law of V, per row. Canonical floors have numerators >= 0, so integer division is floor."""
         key = ("length", d)

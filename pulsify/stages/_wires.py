@@ -169,7 +169,9 @@ class Wires:
     def at(self, source: ir.Value, need: Need, delay: int, node: ir.Node, wire: ir.Value) -> ir.Value:
         """``wire`` with the frames that output frames of the given delay read along one axis."""
         w, have = need.window, self.s.delays[source, need.axis]
-        back = w.stride * delay + w.before  # the first frame needed is [n*T - back
+        if delay % w.up:
+            raise InternalError(f"{node.name!r} makes blocks of {w.up} frames and is scheduled at {delay}")
+        back = w.stride * (delay // w.up) + w.before  # the first frame needed is [n*T - back
         end = back + w.stride - w.span  # and the last chunk frame n*(T+1) - end)
         if end < have:
             raise InternalError(f"{node.name!r} is scheduled before its input {source.name!r} arrives")

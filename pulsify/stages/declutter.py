@@ -10,6 +10,7 @@ from pulsify.graph import Graph
 from pulsify.rewrites import (
     drop_dead,
     drop_identities,
+    exclusive_sums,
     fix_shapes,
     fold_constants,
     fuse_pads,
@@ -20,7 +21,7 @@ from pulsify.rewrites import (
 __all__ = ["REWRITES", "declutter"]
 
 #: In order; each is one pass over the graph.
-REWRITES = (fold_constants, drop_identities, fix_shapes, split_pads, split_axes, fuse_pads, drop_dead)
+REWRITES = (fold_constants, drop_identities, fix_shapes, exclusive_sums, split_pads, split_axes, fuse_pads, drop_dead)
 
 
 def declutter(g: Graph) -> Graph:

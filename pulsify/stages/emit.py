@@ -6,6 +6,7 @@ Promise: no pseudo-operator is left, states are paired, the manifest is written 
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import onnx_ir as ir
 
@@ -39,9 +40,9 @@ class _Emitter:
     def run(self) -> None:
         g = self.g
         # New nodes are appended behind everything; a final sort puts each where it belongs.
-        for node in self.nodes:
-            if node.domain != DOMAIN:
-                continue
+        mine = [n for n in self.nodes if n.domain == DOMAIN]
+        # A Store reads a wire for good once nothing else is swapped.
+        for node in sorted(mine, key=lambda n: n.op_type == "Store"):
             getattr(self, f"_{node.op_type.lower()}")(node)
         g.graph.sort()
         g.graph.opset_imports.pop(DOMAIN, None)
@@ -114,13 +115,50 @@ class _Emitter:
         self._swap(node, [out])
 
     def _position(self, node: ir.Node) -> None:
-        a = node.attributes
-        batch = a.get_int("batch")
-        rank = len(a.get_strings("shape"))
-        out = self.counters.index(
-            parse_rate(a.get_string("rate")), a.get_int("delay"), rank, a.get_int("time"), None if batch < 0 else batch
+        a, rank, batch = self._placed(node)
+        out = self.counters.index(parse_rate(a.get_string("rate")), a.get_int("delay"), rank, a.get_int("time"), batch)
+        self._swap(node, [out])
+
+    def _valid(self, node: ir.Node) -> None:
+        a, rank, batch = self._placed(node)
+        out = self.counters.valid(
+            parse_rate(a.get_string("rate")), a.get_int("delay"), parse_length(a.get_string("length")),
+            bool(a.get_int("start")), bool(a.get_int("end")), rank, a.get_int("time"), batch,
+        )  # fmt: skip
+        self._swap(node, [out])
+
+    def _count(self, node: ir.Node) -> None:
+        a, rank, batch = self._placed(node)
+        out = self.counters.count(
+            parse_rate(a.get_string("rate")), a.get_int("delay"), parse_length(a.get_string("length")), rank, batch
         )
         self._swap(node, [out])
+
+    def _started(self, node: ir.Node) -> None:
+        _, rank, batch = self._placed(node)
+        self._swap(node, [self.counters.started(rank, batch)])
+
+    @staticmethod
+    def _placed(node: ir.Node) -> tuple[Any, int, int | None]:
+        a = node.attributes
+        batch = a.get_int("batch")
+        return a, len(a.get_strings("shape")), None if batch < 0 else batch
+
+    def _state(self, node: ir.Node) -> None:
+        slot = self.slots[node.attributes.get_string("id")]
+        slot.past = ir.Value(name=self.build.unique(f"past_{_identifier(slot.state.id)}"), type=ir.TensorType(slot.state.dtype))
+        self._swap(node, [slot.past])
+
+    def _store(self, node: ir.Node) -> None:
+        slot = self.slots[node.attributes.get_string("id")]
+        present = node.inputs[0]
+        assert present is not None
+        if present.is_graph_output() or present.is_graph_input() or present.producer() is None or any(
+            other.present is present for other in self.slots.values()
+        ):
+            present = self.build.op("Identity", [present], f"{slot.state.id}.present")
+        slot.present = present
+        self.g.graph.remove(node, safe=True)
 
     def _interface(self) -> None:
         """Inputs and outputs in the order of the contract, with their shapes."""

@@ -9,18 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from fractions import Fraction
-from math import lcm
+from math import ceil, lcm
 
 import numpy as np
 import onnx_ir as ir
 
-from pulsify.dim import Dim
+from pulsify.dim import Dim, law
 from pulsify.errors import InternalError, Refusal, UsageError
 from pulsify.facts import AxisRegion, Elems, Fill, Need, Plan, Window
 from pulsify.graph import DOMAIN, Graph, Output, Pulse
 from pulsify.rewrites.fix_shapes import END, reshape_target
 from pulsify.schedule import Point, Schedule, make_plans, schedule
 from pulsify.stages._free import Free
+from pulsify.stages._lowering import Lowering
 from pulsify.stages._wires import Wires
 
 __all__ = ["pulse_v2"]
@@ -93,6 +94,7 @@ class _Builder(Wires):
 
     def run(self) -> Graph:
         g, new = self.g, self.new
+        self.running: set[ir.Value] = set()
         for v in g.graph.inputs:
             copy = ir.Value(name=v.name, type=v.type, shape=v.shape)
             new.graph.inputs.append(copy)
@@ -113,6 +115,8 @@ class _Builder(Wires):
         if all(isinstance(f.value, (Elems, Fill)) for f in facts):
             return
         inputs = [self.static(v, node) for v in node.inputs]
+        if any(v in self.running for v in node.inputs):
+            self.running.update(node.outputs)
         self._clone(node, inputs, [{} for _ in node.outputs])
 
     def _clone(self, node: ir.Node, inputs: list[ir.Value | None], regions: list[Mapping[int, AxisRegion]]) -> None:
@@ -132,10 +136,16 @@ class _Builder(Wires):
             if k and plan.kind in ("pad", "slice", "stride"):
                 continue  # amounts and bounds: the plan holds them
             if not g.time_axes(v):
+                if v in self.running:
+                    raise self._feedback(node, v)
                 inputs[k] = self.static(v, node)
                 continue
             # Every stream that reads this input must agree on how.
-            asks = {}
+            asks = {
+                (need.axis, need.window, max(s.delays[v, need.axis], s.holds.get(node, s.delays[v, need.axis]))): None
+                for need in plan.consumes
+                if need.input == k
+            }
             for stream in plan.streams:
                 delay = s.delays[node.outputs[stream.output], stream.axis]
                 for need in stream.needs:
@@ -156,8 +166,33 @@ class _Builder(Wires):
             self._slice(node, plan, inputs[0], regions[0])
         elif plan.kind == "stride":
             self._stride(node, plan, inputs[0], regions[0])
+        elif plan.kind == "custom":
+            self._custom(node, plan, inputs, regions)
         else:
             self._clone(node, inputs, list(regions))
+
+    def _custom(
+        self, node: ir.Node, plan: Plan, inputs: list[ir.Value | None], regions: list[dict[int, AxisRegion]]
+    ) -> None:
+        assert plan.lower is not None
+        made = plan.lower(Lowering(self, node, inputs))
+        for old, new, region in zip(node.outputs, made, regions, strict=True):
+            if not old.uses() and not old.is_graph_output():
+                continue
+            if new.producer() is None or any(new is v for v in self.map.values()):
+                new = self.build.op("Identity", [new], f"{old.name}.same")
+            self.declare(new, self.g.facts[old], region)
+            self._rename(new, old)
+            if not self.g.time_axes(old):
+                self.running.add(old)
+
+    def _feedback(self, node: ir.Node, wire: ir.Value) -> Refusal:
+        return Refusal(
+            f"cannot pulsify {node.op_type} node {node.name!r}",
+            why=f"its input {wire.name!r} summarises the whole stream, and every frame needs it",
+            wire=self.g.describe(wire),
+            hint="only an output may depend on such a summary; use statistics of a window, or running ones",
+        )
 
     def _provide(self, v: ir.Value, node: ir.Node, plan: Plan, asks: Mapping[tuple[int, Window, int], None]) -> ir.Value:
         """The wire as it arrives; one made from nothing is made for the delay it is read at."""
@@ -244,6 +279,20 @@ class _Builder(Wires):
         new.type = old.type
         self.map[old] = new
 
+    def _settle(self) -> int:
+        """Stream frames after the end until every memory has seen every real frame."""
+        worst = 0
+        for node, plan in self.s.plans.items():
+            for need in (*plan.consumes, *((n for st in plan.streams for n in st.needs) if plan.ends else ())):
+                source = node.inputs[need.input]
+                assert source is not None
+                delay = max(self.s.delays[source, need.axis], self.s.holds.get(node, 0))
+                rate = self.s.rates[source, need.axis]
+                form = law(self.g.facts[source].shape[need.axis], self.g.symbol)  # type: ignore[index]
+                assert form is not None
+                worst = max(worst, ceil((delay + form.offsets()[1]) / rate))
+        return worst
+
     def _output(self, v: ir.Value) -> ir.Value:
         """A graph output: its own wire, from frame 0 on."""
         g, s = self.g, self.s
@@ -252,6 +301,8 @@ class _Builder(Wires):
         if not axes:
             wire = self.static(v, v.producer() or marker)
             assert wire is not None
+            if v in self.running:
+                self.new.settle[v.name or ""] = self._settle()
         else:
             (axis,) = axes
             point: Point = (v, axis)

@@ -38,8 +38,7 @@ def pulse_v2_to_type(g: Graph) -> Graph:
                     why=f"its region says {v.name} is {_show(want)} per pulse, its shape law {_show(got)}",
                     hint="please report this with the model",
                 )
-            if want is not None:
-                shadow.facts[v] = WireFact(shadow.facts[v].dtype, want, shadow.facts[v].value)
+            shadow.facts[v] = WireFact(shadow.facts[v].dtype, want or got, shadow.facts[v].value)
     if shadow.assume.least > 1:
         worst = max(shadow.assume.conditions, key=lambda c: c.least)
         raise InternalError(

@@ -1,0 +1,60 @@
+"""Cumulative sum: ``out[j] = sum of in[i], i <= j`` (``i < j`` where exclusive).
+
+Region transform on time: ``out [a, b) <- in [a, b)`` and the sum of everything before, one frame of memory. With
+``c = CumSum(past, in)`` the sums are ``c[1:]`` and the new memory ``c[-1]``: the additions are those of the batch model,
+in its order. Frames before the first are masked; what comes after the end reaches no valid frame. An exclusive sum is
+the inclusive one a frame later (rewrites/exclusive_sums.py).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import onnx_ir as ir
+
+from pulsify.facts import Need, Plan, Stream, WireFact
+from pulsify.ops._families import AxisMap, AxisRule, same_axes
+from pulsify.ops._rule import NodeView, register
+
+
+class CumSum(AxisRule):
+    status, note = "conditions", "not reversed along time"
+
+    def axis_of(self, n: NodeView) -> int:
+        values = n.const_ints(1)
+        assert values is not None
+        return n.axis(values[0], len(n.shape(0)))
+
+    def infer(self, n: NodeView) -> list[WireFact]:
+        f = n.fact(0)
+        return [WireFact(f.dtype, f.shape)]
+
+    def axes(self, n: NodeView) -> AxisMap:
+        return [same_axes(len(n.shape(0)), (self.axis_of(n),))]
+
+    def plan(self, n: NodeView) -> Plan:
+        axis = self.axis_of(n)
+        if axis not in n.streaming(0):
+            return super().plan(n)
+        if n.attr("reverse", 0):
+            n.refuse("it sums backwards from the end of the stream", axis=axis, hint="sum forwards, or over a window")
+        streams = tuple(Stream(0, a, (Need(0, a),)) for a in n.streaming(0))
+        assert not n.attr("exclusive", 0), "declutter writes an exclusive sum as an inclusive one"
+        return Plan(streams, kind="custom", lower=lambda low: _lower(low, axis))
+
+
+def _lower(low: Any, axis: int) -> list[ir.Value]:
+    fact = low.facts[0]
+    x = low.inputs[0]
+    zero = low.const(0, fact.dtype.numpy())
+    if low.must_begin(0, axis):
+        x = low.op("Where", [low.valid(0, axis, start=True, end=False), x, zero], "begun")
+    shape = tuple(1 if a == axis else d for a, d in enumerate(fact.shape))
+    past = low.state("sum", shape, fact.dtype, "accumulator")
+    (sums,) = low.clone([low.op("Concat", [past, x], axis=axis), low.const(axis)])
+    end = low.const([(1 << 63) - 1])
+    low.store(past, low.op("Slice", [sums, low.const([-1]), end, low.const([axis])], "last"))
+    return [low.op("Slice", [sums, low.const([1]), end, low.const([axis])], "sums")]
+
+
+register(CumSum(), "CumSum")
