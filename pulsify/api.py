@@ -9,70 +9,107 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import onnx
 import onnx_ir as ir
 
 from pulsify import contract
 from pulsify.errors import UsageError
+from pulsify.files import check_target, place, place_all, writing
 from pulsify.graph import Graph, Pulse
 from pulsify.pipeline import Options, run
 from pulsify.stages.load import AxisSpec, Source, read
 
-__all__ = ["Conversion", "convert"]
+if TYPE_CHECKING:
+    from pulsify.stages.verify import Report
 
-#: Weights up to this size are written into the file; beyond it a protobuf cannot hold them.
-_INLINE = 1 << 31 - 1
+__all__ = ["Conversion", "convert", "parse_pulse"]
+
+#: Weights up to this size are written into the file. A protobuf holds 2 GiB, the graph itself included.
+INLINE = (1 << 31) - (64 << 20)
 
 
 @dataclass
 class Conversion:
-    """A pulsed model: the graph, its manifest, and how long it took (seconds)."""
+    """A pulsed model: the graph, its manifest, how long it took (seconds), and the verification once there was one."""
 
     graph: Graph
     batch: Graph
     source: Source
     manifest: dict[str, Any]
     seconds: float
+    report: Report | None = None
 
     @property
     def model(self) -> onnx.ModelProto:
         """The pulsed model as a protobuf."""
         return ir.to_proto(self.graph.model)
 
-    def save(self, path: str | Path) -> Path:
-        """Write the model: to a temporary file beside the target, then moved there. UsageError if that fails."""
-        path = Path(path)
-        if self.source.path is not None and path.exists() and path.resolve() == self.source.path.resolve():
-            raise UsageError(
-                f"the output {str(path)!r} is the input", why="the batch model would be lost", hint="-o another file"
-            )
-        temporary = None
-        try:
-            handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-            os.close(handle)
-            ir.save(self.graph.model, temporary)
-            os.chmod(temporary, 0o666 & ~_umask())
-            os.replace(temporary, path)
-        except OSError as e:
-            raise UsageError(
-                f"cannot write {str(path)!r}", why=e.strerror or str(e), hint="choose another place with -o"
-            ) from e
-        finally:
-            if temporary is not None and os.path.exists(temporary):
-                os.unlink(temporary)
+    def verify(self, seed: int = 0) -> Report:
+        """Stream the pulsed model and compare every frame with the batch model, in onnxruntime.
+
+        Raises VerificationError on the first disagreement.
+        """
+        if not self._external():
+            return self._verify(self._bytes(), seed)
+        with tempfile.TemporaryDirectory(prefix="pulsify-") as folder:
+            return self._verify(self._stage(Path(folder) / "model.onnx"), seed)
+
+    def save(self, path: str | os.PathLike[str], *, verify: bool = False, seed: int = 0) -> Path:
+        """Write the model, all of it or nothing; with ``verify``, only after what is written was verified.
+
+        Weights that are external in the batch model, or too large for one file, go to ``<path>.data`` beside it.
+        Raises UsageError where it cannot be written or is the batch model itself, VerificationError.
+        """
+        target = check_target(path, self.source.path)
+        if not self._external():
+            data = self._bytes()
+            if verify:
+                self._verify(data, seed)
+            place(data, target)
+            return target
+        check_target(f"{target}.data")
+        self._keep_weights(Path(f"{target}.data"))
+        with writing(target), tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
+            staged = self._stage(Path(folder) / target.name)
+            if verify:
+                self._verify(staged, seed)
+            place_all(Path(folder), target)
+        return target
+
+    def _verify(self, pulsed: bytes | Path, seed: int) -> Report:
+        from pulsify.stages.verify import verify
+
+        self.report = verify(self.source, self.batch, pulsed, seed)
+        return self.report
+
+    def _bytes(self) -> bytes:
+        return self.model.SerializeToString(deterministic=True)
+
+    def _external(self) -> bool:
+        """Whether the weights go to a file of their own."""
+        tensors = [v.const_value for v in self.graph.model.graph.initializers.values() if v.const_value is not None]
+        return any(isinstance(t, ir.ExternalTensor) for t in tensors) or sum(t.nbytes for t in tensors) > INLINE
+
+    def _stage(self, path: Path) -> Path:
+        ir.save(self.graph.model, path, external_data=f"{path.name}.data")
         return path
 
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    def _keep_weights(self, target: Path) -> None:
+        """UsageError if ``target`` holds weights of the batch model."""
+        for value in self.graph.model.graph.initializers.values():
+            tensor = value.const_value
+            if isinstance(tensor, ir.ExternalTensor) and target.exists() and os.path.samefile(target, tensor.path):
+                raise UsageError(
+                    f"the weights would go to {str(target)!r}",
+                    why="the batch model keeps its own weights there",
+                    hint="-o another file",
+                )
 
 
 def convert(
-    model: str | Path | onnx.ModelProto,
+    model: str | os.PathLike[str] | onnx.ModelProto,
     *,
     axis: str | Sequence[str] | None = None,
     pulse: int | str = "P",
@@ -84,17 +121,36 @@ def convert(
     Raises UsageError, ModelError, Refusal; never returns a model it does not understand.
     """
     start = time.perf_counter()
-    source = read(model)
-    spec = AxisSpec.parse([axis] if isinstance(axis, str) else list(axis or ()))
+    options = Options(AxisSpec.parse([axis] if isinstance(axis, str) else list(axis or ())), parse_pulse(pulse))
+    source = read(model if isinstance(model, onnx.ModelProto) else Path(model))
     kept: list[Graph] = []
 
     def keep(g: Graph) -> None:
         if g.stage == "type":
             kept.append(_snapshot(g))
 
-    g = run(source, Options(spec, Pulse(pulse)), observe=keep)
+    g = run(source, options, observe=keep)
     manifest = json.loads(g.model.metadata_props[contract.KEY])
     return Conversion(g, kept[0], source, manifest, time.perf_counter() - start)
+
+
+def parse_pulse(pulse: int | str) -> Pulse:
+    """A pulse from an int, its digits, or the name of a dynamic dimension. UsageError if it is none of them."""
+    if isinstance(pulse, str):
+        try:
+            pulse = int(pulse)
+        except ValueError:
+            if not (pulse.isascii() and pulse.isidentifier()):
+                raise UsageError(
+                    f"a pulse of {pulse!r}",
+                    why="a pulse is a whole number of frames, or the name of a dimension",
+                    hint="--pulse 4, or --pulse P for a model that takes any pulse",
+                ) from None
+    if isinstance(pulse, int) and pulse < 1:
+        raise UsageError(
+            f"a pulse of {pulse} frames", why="a pulse holds at least one frame", hint="a pulse of 1 or more"
+        )
+    return Pulse(pulse)
 
 
 def _snapshot(g: Graph) -> Graph:

@@ -77,6 +77,7 @@ class ClientError(PulsifyError):
 
 
 class InternalError(PulsifyError):
-    """A promise of the compiler does not hold. Our fault, never the user's."""
+    """A promise of the compiler does not hold. Our fault, never the user's. ``stage`` is the one that failed."""
 
     exit_code = 70
+    stage: str | None = None

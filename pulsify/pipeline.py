@@ -73,12 +73,17 @@ def run(
             g.stage = s.name
             if observe is not None:
                 observe(g)
+    except InternalError as e:
+        e.stage = stage
+        raise
     except PulsifyError:
         raise
     except Exception as e:
-        raise InternalError(
+        error = InternalError(
             f"internal error in stage {stage}",
             why=f"{type(e).__name__}: {e}",
             hint="this is a bug of pulsify, not of your model; please report it with the model",
-        ) from e
+        )
+        error.stage = stage
+        raise error from e
     return g

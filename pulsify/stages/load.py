@@ -45,7 +45,12 @@ class AxisSpec:
         for spec in specs:
             m = re.fullmatch(r"(.+):(-?\d+)", spec)
             if m:
-                axes[m[1]] = int(m[2])
+                if axes.setdefault(m[1], int(m[2])) != int(m[2]):
+                    raise UsageError(
+                        f"two time axes on input {m[1]!r}: {axes[m[1]]} and {m[2]}",
+                        why="a client sends an input along one axis",
+                        hint=f"one of --axis {m[1]}:{axes[m[1]]} and --axis {spec}",
+                    )
             else:
                 names.append(spec)
         if len(set(names)) > 1:

@@ -1,0 +1,1 @@
+"""One command per file, discovered: ``command`` in ``run.py`` is ``pulsify run``."""

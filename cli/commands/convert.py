@@ -1,0 +1,196 @@
+"""``pulsify convert``: the main job, and what a bare model name means."""
+
+from __future__ import annotations
+
+import difflib
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pulsify.errors import InternalError, PulsifyError, UsageError
+
+from .. import console, failures
+
+if TYPE_CHECKING:
+    from pulsify.api import Conversion
+    from pulsify.pipeline import Options
+
+
+@click.command(short_help="Convert a model; meant where no command is named.")
+@click.argument("model", required=False)
+@click.option(
+    "--axis", "axes", multiple=True, metavar="S",
+    help="The symbol that is time, or an axis of an input as input:2 (repeatable; also where the file has a number). "
+    "Found if left out and there is one candidate.",
+)  # fmt: skip
+@click.option(
+    "--pulse", default="P", metavar="4", show_default=True,
+    help="Frames per call, or a name: then any legal pulse is taken, chosen per call.",
+)  # fmt: skip
+@click.option(
+    "-o", "--output", metavar="OUT",
+    help="Where to write. Default: beside the model, named after it and the pulse (model.p4.onnx).",
+)  # fmt: skip
+@click.option(
+    "--pass", "until", metavar="NAME",
+    help="Print the graph after this stage as text (-o: into a file) and stop. 'list' lists the stages.",
+)  # fmt: skip
+@click.option("--report", metavar="FILE.json", help="Write all that is printed, and more, as JSON. '-' prints it instead.")
+@click.option("--quiet", "-q", is_flag=True, help="Print nothing when all is well.")
+@click.option("--no-verify", is_flag=True, help="Do not compare with the batch model before writing.")
+@click.option("--debug", is_flag=True, help="Show the traceback of a failure.")
+def command(
+    model: str | None,
+    axes: Sequence[str],
+    pulse: str,
+    output: str | None,
+    until: str | None,
+    report: str | None,
+    quiet: bool,
+    no_verify: bool,
+    debug: bool,
+) -> None:
+    """Convert MODEL into a pulsed model, verify it against the batch model in onnxruntime, and write it."""
+    if until == "list":
+        return _list_stages()
+    if model is None:
+        raise UsageError("no model given", hint=["pulsify model.onnx --axis S --pulse 4", "pulsify --help"])
+    record: dict[str, Any] = {"model": model, "exit_code": 0, "error": None}
+    try:
+        _known_command(model)
+        if until is not None:
+            _dump(model, axes, pulse, until, output)
+        else:
+            _convert(model, axes, pulse, output, no_verify, quiet or report == "-", record)
+    except Exception as e:
+        error = failures.as_error(e)
+        record.update(exit_code=error.exit_code, error=error.as_dict())
+        if report is not None:
+            _write_report(report, record)
+        raise error from e
+    if report is not None:
+        _write_report(report, record)
+
+
+def _convert(
+    model: str, axes: Sequence[str], pulse: str, output: str | None, no_verify: bool, quiet: bool, record: dict[str, Any]
+) -> None:
+    with console.busy("loading", quiet):
+        from pulsify.api import convert, parse_pulse
+        from pulsify.files import check_target
+
+        from .. import summary
+    target = Path(output) if output is not None else default_output(model, parse_pulse(pulse).size)
+    if Path(model).is_file():
+        check_target(target, Path(model))
+    try:
+        with console.busy(f"converting {Path(model).name}", quiet):
+            done = convert(model, axis=list(axes), pulse=pulse)
+    except InternalError as e:
+        _hand_over(e, model, axes, pulse)
+        raise
+    start = time.perf_counter()
+    try:
+        with console.busy(f"verifying {target.name}" if not no_verify else f"writing {target.name}", quiet):
+            done.save(target, verify=not no_verify)
+    except PulsifyError:
+        raise
+    except Exception as e:
+        wrapped = InternalError("internal error while verifying or writing", why=f"{type(e).__name__}: {e}", hint=failures.OURS)
+        _hand_over(wrapped, model, axes, pulse)
+        raise wrapped from e
+    finally:
+        record.update(summary.as_dict(done, target, None if no_verify else time.perf_counter() - start))
+    if not quiet:
+        summary.show(done, target, None if no_verify else time.perf_counter() - start)
+
+
+def default_output(model: str, pulse: int | str) -> Path:
+    """Beside the model, named after it and the pulse: ``model.p4.onnx``."""
+    path = Path(model)
+    return path.with_name(f"{path.stem}.p{pulse}.onnx")
+
+
+def _options(axes: Sequence[str], pulse: str) -> Options:
+    from pulsify.api import parse_pulse
+    from pulsify.pipeline import Options
+    from pulsify.stages.load import AxisSpec
+
+    return Options(AxisSpec.parse(axes), parse_pulse(pulse))
+
+
+def _hand_over(error: InternalError, model: str, axes: Sequence[str], pulse: str) -> None:
+    """Add to an internal error where the last good graph is."""
+    from pulsify.stages.load import read
+
+    failures.as_error(error)
+    error.hints.append(failures.last_good_graph(read(Path(model)), _options(axes, pulse), error.stage))
+
+
+def _dump(model: str, axes: Sequence[str], pulse: str, until: str, output: str | None) -> None:
+    from pulsify.dump import dump
+    from pulsify.files import check_target, place
+    from pulsify.pipeline import run
+
+    _known_stage(until)
+    to_file = output is not None and output != "-"
+    target = check_target(output, Path(model)) if output is not None and to_file else None
+    try:
+        text = dump(run(Path(model), _options(axes, pulse), until=until))
+    except InternalError as e:
+        _hand_over(e, model, axes, pulse)
+        raise
+    if target is not None:
+        place(text.encode(), target)
+    else:
+        click.echo(text, nl=False)
+
+
+def _list_stages() -> None:
+    from pulsify.pipeline import STAGES
+
+    width = max(len(s.name) for s in STAGES)
+    for s in STAGES:
+        console.line(f"{s.name:<{width}}  {s.doc}")
+
+
+def _known_stage(name: str) -> None:
+    from pulsify.pipeline import STAGES
+
+    names = [s.name for s in STAGES]
+    if name not in names:
+        close = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
+        raise UsageError(
+            f"no stage {name!r}",
+            why=f"the stages are {', '.join(names)}",
+            hint=f"did you mean --pass {close[0]}?" if close else "--pass list",
+        )
+
+
+def _known_command(model: str) -> None:
+    """A misspelt command is not a missing model."""
+    if Path(model).suffix or Path(model).name != model or Path(model).exists():
+        return
+    group = click.get_current_context().find_root().command
+    names = group.list_commands(click.get_current_context()) if isinstance(group, click.Group) else []
+    close = difflib.get_close_matches(model, names, n=1)
+    if close:
+        raise UsageError(
+            f"no command and no file {model!r}", why=f"the commands are {', '.join(names)}", hint=f"did you mean pulsify {close[0]}?"
+        )
+
+
+def _write_report(where: str, record: dict[str, Any]) -> None:
+    import json
+
+    from pulsify import __version__
+    from pulsify.files import check_target, place
+
+    text = json.dumps({"pulsify": __version__, **record}, indent=1) + "\n"
+    if where == "-":
+        click.echo(text, nl=False)
+    else:
+        place(text.encode(), check_target(where, Path(record["model"])))

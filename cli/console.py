@@ -1,0 +1,68 @@
+"""Printing: rich on a terminal, plain text without padding in a pipe. NO_COLOR is respected."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator, Sequence
+
+import click
+
+__all__ = ["busy", "heading", "line", "table"]
+
+
+def line(text: str = "") -> None:
+    """One line, as it is."""
+    click.echo(text)
+
+
+def heading(text: str) -> None:
+    """One line that stands out on a terminal."""
+    if _terminal():
+        from rich.text import Text
+
+        _rich().print(Text(text, style="bold"), soft_wrap=True)
+    else:
+        click.echo(text)
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> None:
+    """A table; the columns in ``right`` hold numbers. On a terminal it is fitted to the width."""
+    if not _terminal():
+        widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
+        for row in (header, *rows):
+            cells = [c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
+            click.echo("  ".join(cells).rstrip())
+        return
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    out = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for i, name in enumerate(header):
+        out.add_column(Text(name), justify="right" if i in right else "left", overflow="fold")
+    for row in rows:
+        out.add_row(*(Text(c) for c in row))
+    _rich().print(out)
+
+
+@contextlib.contextmanager
+def busy(text: str, quiet: bool = False) -> Iterator[None]:
+    """Say on a terminal what is going on, for as long as it does."""
+    if quiet or not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(text):
+        yield
+
+
+def _terminal() -> bool:
+    return sys.stdout.isatty()
+
+
+def _rich():  # type: ignore[no-untyped-def]
+    from rich.console import Console
+
+    return Console(highlight=False, markup=False)
