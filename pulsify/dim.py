@@ -22,9 +22,9 @@ from functools import lru_cache
 from math import gcd, lcm
 from typing import Any, Union
 
-__all__ = ["Dim", "DimLike", "Law", "evaluate", "exact_div", "floor", "law", "parse", "slope", "sym", "symbols_of"]
+__all__ = ["Dim", "DimLike", "Law", "evaluate", "exact_div", "factors", "floor", "law", "parse", "slope", "sym", "symbols_of"]
 
-Number = Union[int, Fraction]
+Number = int | Fraction
 DimLike = Union[int, Fraction, "Dim"]
 
 #: Longest period for which a residue table is built; nets beyond it are compared structurally only.
@@ -52,7 +52,7 @@ class _Floor:
         self.key = f"({text})//{den}" if not _is_atomic(num) else f"{text}//{den}"
 
 
-_Atom = Union[_Sym, _Floor]
+_Atom = _Sym | _Floor
 _Mono = tuple[str, ...]  # atom keys, sorted, repeated for powers; () is the constant
 _ATOMS: dict[str, _Atom] = {}
 
@@ -111,6 +111,9 @@ class Dim:
 
     def __mod__(self, other: int) -> DimLike:
         return self - (self // other) * other
+
+    def __int__(self) -> int:
+        raise TypeError(f"{self} is an expression, not a number")
 
     @property
     def is_integer(self) -> bool:
@@ -210,6 +213,16 @@ def evaluate(d: DimLike, env: Mapping[str, int]) -> Number:
             coef = coef * _eval_atom(key, env)
         total = total + coef
     return _norm(total)
+
+
+def factors(d: Dim) -> list[tuple[Number, list[str | tuple[Dim, int]]]]:
+    """The terms of d, of the highest degree first: a coefficient and its factors, each a symbol's name or (P, c) for
+    ``floor(P / c)``."""
+    out = []
+    for mono, coef in sorted(d.terms.items(), key=lambda t: (-len(t[0]), t[0])):
+        atoms = [_ATOMS[key] for key in mono]
+        out.append((coef, [a.name if isinstance(a, _Sym) else (a.num, a.den) for a in atoms]))
+    return out
 
 
 def substitute(d: DimLike, name: str, by: DimLike) -> DimLike:
@@ -327,13 +340,13 @@ def exact_div(p: DimLike, q: DimLike) -> DimLike | None:
             return quotient
         if not isinstance(rest, Dim):
             return None
-        for mono, coef in sorted(rest.terms.items(), reverse=True):
+        for mono, lead in sorted(rest.terms.items(), reverse=True):
             left = _mono_div(mono, lead_m)
             if left is not None:
                 break
         else:
             return None
-        ratio = Fraction(coef) / Fraction(lead_c)
+        ratio = Fraction(lead) / Fraction(lead_c)
         if ratio.denominator != 1:
             return None
         step = _make({left: ratio})

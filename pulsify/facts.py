@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -95,10 +96,17 @@ class WireFact:
                 if any(isinstance(v, Fraction) and v.denominator > 4096 for v in flat):
                     return None  # an inexact decimal: its products with a length are not ours to round
                 return np.array(flat, dtype=object).reshape(array.shape) if flat else array.astype(object)
-        if isinstance(self.value, Fill) and self.shape is not None and all(isinstance(d, int) for d in self.shape):
-            if int(np.prod(self.shape, dtype=np.int64)) <= MAX_ELEMS:
-                return np.full(self.shape, self.value.value, dtype=object)
+        if isinstance(self.value, Fill):
+            sizes = self.sizes()
+            if sizes is not None and prod(sizes) <= MAX_ELEMS:
+                return np.full(sizes, self.value.value, dtype=object)
         return None
+
+    def sizes(self) -> tuple[int, ...] | None:
+        """The shape as numbers, or None where a dimension is symbolic."""
+        if self.shape is None or any(isinstance(d, Dim) for d in self.shape):
+            return None
+        return tuple(int(d) for d in self.shape)
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,6 +104,21 @@ class Graph:
         want = sym(self.batch)
         return next((a for a, d in enumerate(shape) if d == want), None)
 
+    def rename(self, old: ir.Value, new: ir.Value) -> None:
+        """Move all that is known of a wire to another."""
+        if old in self.facts:
+            self.facts[new] = self.facts.pop(old)
+        if old in self.regions:
+            self.regions[new] = self.regions.pop(old)
+        if old in self.chunks:
+            self.chunks[new] = self.chunks.pop(old)
+
+    def forget(self, value: ir.Value) -> None:
+        """Drop what is known of a wire that is going away."""
+        self.facts.pop(value, None)
+        self.regions.pop(value, None)
+        self.chunks.pop(value, None)
+
     def describe(self, value: ir.Value) -> str:
         """A wire as messages show it: ``x [1, 8, S], time axis 2, delay 0``."""
         fact = self.facts.get(value)
@@ -163,7 +178,7 @@ class NodeBuilder:
     def initializer(self, tensor: ir.TensorProtocol, stem: str) -> ir.Value:
         """An initializer holding the given tensor (data is shared, not copied)."""
         value = ir.Value(
-            name=self.unique(stem), type=ir.TensorType(tensor.dtype), shape=ir.Shape(tensor.shape), const_value=tensor
+            name=self.unique(stem), type=ir.TensorType(tensor.dtype), shape=ir.Shape(tensor.shape.numpy()), const_value=tensor
         )
         self.graph.register_initializer(value)
         return value

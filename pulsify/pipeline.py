@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import onnx
@@ -26,8 +26,8 @@ __all__ = ["STAGES", "Options", "Stage", "run"]
 class Options:
     """What a conversion is asked for."""
 
-    axis: AxisSpec = AxisSpec()
-    pulse: Pulse = Pulse("P")
+    axis: AxisSpec = field(default_factory=AxisSpec)
+    pulse: Pulse = field(default_factory=lambda: Pulse("P"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -212,7 +212,7 @@ class StreamSession:
         step = self.manifest["pulse_multiple"]
         frames = self._streams[name]["frames"]
         if self._dynamic:
-            return contract.evaluate(frames, **{self.manifest["pulse"]: step}) / step
+            return float(contract.evaluate(frames, **{self.manifest["pulse"]: step}) / step)
         return int(frames) / int(self.manifest["pulse"])
 
     def _total(self) -> int:
@@ -256,7 +256,8 @@ class StreamSession:
 
     def _next_pulse(self) -> int:
         name = next(iter(self._streams))
-        waiting = round(sum(a.shape[self._streams[name]["axis"]] for a in self._pending[name]) / self._ratio(name))
+        frames = sum(a.shape[self._streams[name]["axis"]] for a in self._pending[name])
+        waiting = int(round(frames / self._ratio(name)))
         if self._pulse is not None:
             return self._pulse if waiting >= self._pulse else 0
         step = int(self.manifest["pulse_multiple"])

@@ -148,7 +148,7 @@ def _demand(g: Graph, s: Schedule) -> None:
     for v in g.graph.outputs:
         for axis in g.time_axes(v):
             _ask(g, s, (v, axis), 0, g.facts[v].shape[axis])  # type: ignore[index]
-    for node, plan in reversed(s.plans.items()):
+    for node, plan in reversed(list(s.plans.items())):
         for stream in plan.streams:
             want = s.demand.get((node.outputs[stream.output], stream.axis))
             if want is None:

@@ -12,10 +12,11 @@ from fractions import Fraction
 import numpy as np
 import onnx_ir as ir
 
-from pulsify.dim import _ATOMS, Dim, DimLike, _Sym, parse, symbols_of
+from pulsify.dim import Dim, DimLike, parse, symbols_of
 from pulsify.errors import Refusal
 from pulsify.facts import State
 from pulsify.graph import Graph, NodeBuilder, StateSlot
+from pulsify.stages._expressions import write_expression
 
 __all__ = ["Counters"]
 
@@ -30,6 +31,7 @@ class Counters:
         self.slots: list[StateSlot] = []
         self.valid_frames: ir.Value | None = None
         self._made: dict[object, ir.Value] = {}
+        self._lengths: dict[DimLike, ir.Value] = {}
 
     def _once(self, key: object, make) -> ir.Value:  # type: ignore[no-untyped-def]
         if key not in self._made:
@@ -178,33 +180,16 @@ class Counters:
         return self._place(self._once(key, make), rank, batch_axis)
 
     def _length(self, d: DimLike) -> ir.Value:
-        """A length law of V, per row. Canonical floors have numerators >= 0, so integer division is floor."""
-        key = ("length", d)
-
-        def make() -> ir.Value:
-            if not isinstance(d, Dim):
-                return self.build.const([int(d)])
-            if symbols_of(d) != {self.g.symbol} or not d.is_integer:
-                raise Refusal(f"cannot follow the length {d}", why=f"it depends on more than {self.g.symbol}")
-            total: ir.Value | None = None
-            for mono, coef in sorted(d.terms.items(), reverse=True):
-                term: ir.Value | None = None
-                for name in mono:
-                    atom = _ATOMS[name]
-                    if isinstance(atom, _Sym):
-                        leaf = self.real()
-                    else:
-                        leaf = self.build.op("Div", [self._length(atom.num), self.build.const([atom.den])], "length")
-                    term = leaf if term is None else self.build.op("Mul", [term, leaf], "length")
-                if term is None:
-                    term = self.build.const([int(coef)])
-                elif coef != 1:
-                    term = self.build.op("Mul", [term, self.build.const([int(coef)])], "length")
-                total = term if total is None else self.build.op("Add", [total, term], "length")
-            assert total is not None
-            return total
-
-        return self._once(key, make)
+        """A length law of V, per row."""
+        if isinstance(d, Dim) and (symbols_of(d) != {self.g.symbol} or not d.is_integer):
+            raise Refusal(f"cannot follow the length {d}", why=f"it depends on more than {self.g.symbol}")
+        return write_expression(
+            d,
+            lambda name: self.real(),
+            lambda v: self.build.const([v]),
+            lambda op, inputs: self.build.op(op, inputs, "length"),
+            self._lengths,
+        )
 
 
 def parse_rate(text: str) -> Fraction:

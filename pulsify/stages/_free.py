@@ -111,7 +111,7 @@ class Free:
                     raise b.refuse(node, "it uses positions in time, of which each stream has its own", source)
                 inputs.append(row)
         if plan.dims is not None:
-            inputs[plan.dims[0]] = b._target(node, plan, inputs)
+            inputs[plan.dims[0]] = b.target(node, plan, inputs)
         new = self._wider(v, fact, inputs, rank)
         at = {a + new.rank - fact.rank: r for a, r in region.items()}  # type: ignore[operator]
         return b.op(node.op_type, inputs, v.name or "free", new, at, node.domain, **dict(node.attributes))

@@ -10,9 +10,11 @@ import onnx_ir as ir
 
 from pulsify.dim import Dim, DimLike, sym, symbols_of
 from pulsify.errors import InternalError, Refusal
-from pulsify.facts import AxisRegion, Elems, Fill, Need, WireFact
+from pulsify.facts import AxisRegion, Elems, Fill, Need, Plan, WireFact
 from pulsify.graph import DOMAIN, Graph, NodeBuilder, Pulse
+from pulsify.rewrites.fix_shapes import reshape_target
 from pulsify.schedule import Schedule
+from pulsify.stages._expressions import write_expression
 
 __all__ = ["Wires"]
 
@@ -38,6 +40,7 @@ class Wires:
         self.build = NodeBuilder(graph, taken)
         self.map: dict[ir.Value, ir.Value] = {}
         self.made: dict[object, ir.Value] = {}
+        self.sizes: dict[DimLike, ir.Value] = {}
 
     # -- wires ---------------------------------------------------------------------------------------------------
 
@@ -112,28 +115,16 @@ class Wires:
 
     def _dim(self, d: DimLike, node: ir.Node) -> ir.Value:
         """One expression as an int64 tensor of one element."""
-        key = ("dim", d)
-        if key in self.made:
-            return self.made[key]
-        unit = WireFact(ir.DataType.INT64, (1,))
-        if not isinstance(d, Dim):
-            out = self.const([int(d)])
-        elif self.g.symbol in symbols_of(d):
+        if isinstance(d, Dim) and self.g.symbol in symbols_of(d):
             raise self.refuse(node, f"it uses {d}, which depends on the length of the whole stream")
-        elif not d.is_integer or any("//" in key for mono in d.terms for key in mono):
-            raise self.refuse(node, f"it uses the size {d}, which cannot be computed in the pulsed graph")
-        else:
-            out = None
-            for mono, coef in sorted(d.terms.items()):
-                term = None if coef == 1 and mono else self.const([int(coef)])
-                for name in mono:
-                    leaf = self._leaf(name, node)
-                    term = leaf if term is None else self.op("Mul", [term, leaf], "size", unit)
-                assert term is not None
-                out = term if out is None else self.op("Add", [out, term], "size", unit)
-            assert out is not None
-        self.made[key] = out
-        return out
+        unit = WireFact(ir.DataType.INT64, (1,))
+        return write_expression(
+            d,
+            lambda name: self._leaf(name, node),
+            lambda v: self.const([v]),
+            lambda op, inputs: self.op(op, list(inputs), "size", unit),
+            self.sizes,
+        )
 
     def _leaf(self, name: str, node: ir.Node) -> ir.Value:
         """The size a symbol stands for, read off an input that has it alone on an axis."""
@@ -159,6 +150,35 @@ class Wires:
             wire=self.g.describe(wire) if wire is not None else "",
             hint="remove the dependence on the stream's length, or declare that length as a static input",
         )
+
+    def target(self, node: ir.Node, plan: Plan, inputs: list[ir.Value | None]) -> ir.Value:
+        """The shape input of a node, for one pulse."""
+        assert plan.dims is not None
+        k, style = plan.dims
+        out, shape_wire = node.outputs[0], node.inputs[k]
+        assert shape_wire is not None
+        if shape_wire.const_value is not None:
+            wire = self.static(shape_wire, node)
+            assert wire is not None
+            return wire
+        rates = {a: self.s.rates[out, a] for a in self.g.time_axes(out)}
+        fact = self.g.facts[out]
+        assert fact.shape is not None and node.inputs[0] is not None
+        target = self.pulsed_shape(out, fact.shape, rates)
+        source_shape = self.g.facts[node.inputs[0]].shape
+        assert source_shape is not None
+        given = {a: self.s.rates[node.inputs[0], a] for a in self.g.time_axes(node.inputs[0])}
+        source = self.pulsed_shape(node.inputs[0], source_shape, given)
+        if style == "reshape":
+            fixed = reshape_target(source, target)
+            return self.dims(list(fixed) if fixed is not None else list(target), f"{out.name}.shape", node, None)
+        wide = (*(1,) * (len(target) - len(source)), *source)
+        if style == "expand":
+            return self.dims([1 if a == b else a for a, b in zip(target, wide, strict=True)], f"{out.name}.shape", node, None)
+        repeats = [t if w == 1 else 1 if t == w else None for t, w in zip(target, wide, strict=True)]
+        if None in repeats:
+            raise self.refuse(node, "its repeats must be constant")
+        return self.dims([r for r in repeats if r is not None], f"{out.name}.repeats", node, None)
 
     # -- regions -------------------------------------------------------------------------------------------------
 

@@ -18,7 +18,8 @@ from pulsify.stages._counters import Counters, parse_length, parse_rate
 __all__ = ["emit"]
 
 #: Types the Where of common runtimes takes; others go through one that does.
-_WHERE = {"FLOAT", "DOUBLE", "INT64", "INT32", "UINT8", "STRING", "BOOL", "FLOAT16"}
+_WHERE = {"FLOAT", "DOUBLE", "INT64", "INT32", "UINT8", "STRING", "FLOAT16"}
+_VIA = {"BOOL": ir.DataType.UINT8, "UINT64": ir.DataType.INT64, "UINT32": ir.DataType.INT64, "BFLOAT16": ir.DataType.FLOAT}
 
 
 def emit(g: Graph) -> Graph:
@@ -59,10 +60,7 @@ class _Emitter:
                 old.name = self.build.unique(f"{name}.old")
                 new.name = name
             new.type = new.type or old.type
-            for table in (self.g.facts, self.g.regions, self.g.chunks):
-                if old in table:
-                    table[new] = table[old]  # type: ignore[index]
-                    table.pop(old)  # type: ignore[attr-defined]
+            self.g.rename(old, new)
             old.replace_all_uses_with(new, replace_graph_outputs=True)
         self.g.graph.remove(node, safe=True)
 
@@ -107,7 +105,7 @@ class _Emitter:
                 a.get_tensor("value"), "fill")
             out = self.build.op("Where", [keep, source, fill], f"{source.name}.real")
         else:
-            via = ir.DataType.INT32 if fact.dtype.is_integer() else ir.DataType.FLOAT
+            via = _VIA.get(fact.dtype.name, ir.DataType.INT32 if fact.dtype.is_integer() else ir.DataType.FLOAT)
             wide = self.build.op("Cast", [source], f"{source.name}.wide", to=via)
             fill = self.build.const(value.astype(via.numpy()), "fill", via.numpy())
             real = self.build.op("Where", [keep, wide, fill], f"{source.name}.real")

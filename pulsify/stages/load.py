@@ -163,7 +163,7 @@ def _upgrade(source: Source) -> ir.Model:
     out = ir.from_proto(converted)
     for value in [v for v in out.graph.inputs if v.name in large]:
         out.graph.inputs.remove(value)
-        value.const_value = large[value.name]
+        value.const_value = large[value.name or ""]
         out.graph.register_initializer(value)
     out.metadata_props.update(model.metadata_props)
     out.producer_name = model.producer_name

@@ -18,7 +18,7 @@ from pulsify.dim import Dim, law
 from pulsify.errors import InternalError, Refusal, UsageError
 from pulsify.facts import AxisRegion, Elems, Fill, Need, Plan, Window
 from pulsify.graph import DOMAIN, Graph, Output, Pulse
-from pulsify.rewrites.fix_shapes import END, reshape_target
+from pulsify.rewrites.fix_shapes import END
 from pulsify.schedule import Point, Schedule, make_plans, schedule
 from pulsify.stages._free import Free
 from pulsify.stages._lowering import Lowering
@@ -158,7 +158,7 @@ class _Builder(Wires):
                 wire = self.at(v, Need(k, axis, window), delay, node, wire) if (v, axis) in s.delays else wire
             inputs[k] = wire
         if plan.dims is not None:
-            inputs[plan.dims[0]] = self._target(node, plan, inputs)
+            inputs[plan.dims[0]] = self.target(node, plan, inputs)
         regions = [self.regions_of(v) for v in node.outputs]
         if plan.kind == "pad":
             self._pad(node, plan, inputs[0], regions[0])
@@ -204,35 +204,6 @@ class _Builder(Wires):
             delay = self.s.delays[point]
         out = node.outputs[0]
         return Free(self, node).make(v, axis, delay, self.g.batch_axis(self.g.facts[out].shape), self.g.facts[out].rank)
-
-    def _target(self, node: ir.Node, plan: Plan, inputs: list[ir.Value | None]) -> ir.Value:
-        """The shape input of a node, for one pulse."""
-        assert plan.dims is not None
-        k, style = plan.dims
-        out, shape_wire = node.outputs[0], node.inputs[k]
-        assert shape_wire is not None
-        if shape_wire.const_value is not None:
-            wire = self.static(shape_wire, node)
-            assert wire is not None
-            return wire
-        rates = {a: self.s.rates[out, a] for a in self.g.time_axes(out)}
-        fact = self.g.facts[out]
-        assert fact.shape is not None and node.inputs[0] is not None
-        target = self.pulsed_shape(out, fact.shape, rates)
-        source_shape = self.g.facts[node.inputs[0]].shape
-        assert source_shape is not None
-        given = {a: self.s.rates[node.inputs[0], a] for a in self.g.time_axes(node.inputs[0])}
-        source = self.pulsed_shape(node.inputs[0], source_shape, given)
-        if style == "reshape":
-            fixed = reshape_target(source, target)
-            return self.dims(list(fixed) if fixed is not None else list(target), f"{out.name}.shape", node, None)
-        wide = (*(1,) * (len(target) - len(source)), *source)
-        if style == "expand":
-            return self.dims([1 if a == b else a for a, b in zip(target, wide, strict=True)], f"{out.name}.shape", node, None)
-        repeats = [t if w == 1 else 1 if t == w else None for t, w in zip(target, wide, strict=True)]
-        if None in repeats:
-            raise self.refuse(node, "its repeats must be constant")
-        return self.dims([r for r in repeats if r is not None], f"{out.name}.repeats", node, None)
 
     def _pad(self, node: ir.Node, plan: Plan, wire: ir.Value | None, regions: Mapping[int, AxisRegion]) -> None:
         assert wire is not None and plan.pad is not None

@@ -10,7 +10,7 @@ from collections.abc import Hashable
 import numpy as np
 import onnx_ir as ir
 
-from pulsify.dim import DimLike, sym
+from pulsify.dim import DimLike, parse, sym
 from pulsify.errors import Refusal
 from pulsify.facts import AxisRegion, State
 from pulsify.graph import DOMAIN, Graph, NodeBuilder, StateSlot, tensor_fact
@@ -58,8 +58,7 @@ class _Lower:
 
     def _forget(self, node: ir.Node) -> None:
         for v in node.outputs:
-            for table in (self.g.facts, self.g.regions, self.g.chunks):
-                table.pop(v, None)  # type: ignore[attr-defined]
+            self.g.forget(v)
         self.g.graph.remove(node, safe=True)
 
     def _after(self, source: ir.Value, new: ir.Node) -> None:
@@ -114,8 +113,6 @@ class _Lower:
 
     def _label(self, node: ir.Node, source: ir.Value, axis: int) -> tuple[AxisRegion, DimLike]:
         """Delay and length of the wire as the Pad sees it (slices in between may have been dropped)."""
-        from pulsify.dim import parse
-
         out = self.g.regions[node.outputs[0]][axis]
         before = node.attributes.get_int("before")
         after = parse(node.attributes.get_string("after"))
@@ -125,7 +122,7 @@ class _Lower:
     # -- buffers -------------------------------------------------------------------------------------------------
 
     def buffers(self) -> None:
-        groups: dict[Hashable, list[ir.Node]] = {}
+        groups: dict[tuple[ir.Value, int, bytes], list[ir.Node]] = {}
         for node in list(self.g.graph):
             if node.domain != DOMAIN or node.op_type != "PulseV2Buffer":
                 continue
@@ -141,8 +138,8 @@ class _Lower:
             init = node.attributes.get("init")
             content = b"" if init is None else init.as_tensor().tobytes()
             groups.setdefault((source, axis, content), []).append(node)
-        for (source, axis, _), nodes in groups.items():  # type: ignore[misc]
-            self._delay(source, axis, nodes)
+        for (wire, axis, _), nodes in groups.items():
+            self._delay(wire, axis, nodes)
 
     def _crop(self, node: ir.Node, axis: int) -> None:
         """A region that starts later than its source: no history, only fewer frames."""
@@ -174,8 +171,7 @@ class _Lower:
             old = views[view][0].outputs[0]
             out = self.build.value(f"{source.name}.d{view[0]}o{view[1]}")
             out.type = old.type
-            for table in (g.facts, g.regions, g.chunks):
-                table[out] = table[old]  # type: ignore[index]
+            g.facts[out], g.regions[out], g.chunks[out] = g.facts[old], g.regions[old], g.chunks[old]
             outs.append(out)
         history = max(d + o for d, o in order)
         attributes = [
