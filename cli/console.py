@@ -5,8 +5,12 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 __all__ = ["busy", "heading", "line", "table"]
 
@@ -62,7 +66,7 @@ def _terminal() -> bool:
     return sys.stdout.isatty()
 
 
-def _rich():  # type: ignore[no-untyped-def]
+def _rich() -> Console:
     from rich.console import Console
 
     return Console(highlight=False, markup=False)

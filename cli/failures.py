@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
 import traceback
 from pathlib import Path
@@ -76,8 +75,3 @@ def last_good_graph(source: Source, options: Options, stage: str | None) -> str:
             return f"the last good graph (after {name}) could not be written: {e.strerror or e}"
         return f"the last good graph (after {name}) is in {Path(path)}"
     return "there is no good graph: the first stage failed"
-
-
-def flush() -> None:
-    """Push out what is printed, so that a full disk or a closed pipe is noticed here."""
-    sys.stdout.flush()

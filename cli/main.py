@@ -30,7 +30,10 @@ EXIT_CODES = (
 EXAMPLES = (
     ("pulsify model.onnx", "the time axis is found if there is only one candidate; any pulse"),
     ("pulsify model.onnx --axis S --pulse 4", "4 frames of the axis named S per call -> model.p4.onnx"),
-    ("pulsify model.onnx --axis audio:1 --pulse 160", "axis 1 of the input 'audio' is time, even if the file has a number there"),
+    (
+        "pulsify model.onnx --axis audio:1 --pulse 160",
+        "axis 1 of the input 'audio' is time, even if the file has a number there",
+    ),
     ("pulsify model.onnx --axis S --pass pulse-v2", "the graph as text after a stage"),
 )
 
@@ -63,7 +66,9 @@ class Commands(click.Group):
         default = self.get_command(ctx, DEFAULT)
         assert default is not None
         own = [r for r in (p.get_help_record(ctx) for p in self.get_params(ctx)) if r is not None]
-        rows = [r for r in (p.get_help_record(ctx) for p in default.params if isinstance(p, click.Option)) if r is not None]
+        rows = [
+            r for r in (p.get_help_record(ctx) for p in default.params if isinstance(p, click.Option)) if r is not None
+        ]
         with formatter.section("Options"):
             formatter.write_dl([*rows, *own])
         with formatter.section("Commands"):

@@ -38,7 +38,10 @@ def as_dict(c: Conversion, target: Path, verify_seconds: float | None) -> dict[s
         "states": {"count": len(m["states"]), "bytes": m["state_bytes"], "kinds": dict(_kinds(m))},
         "conditions": m["stream"]["conditions"] if "stream" in m else [],
         "verification": verification,
-        "seconds": {"convert": round(c.seconds, 6), "verify": None if verify_seconds is None else round(verify_seconds, 6)},
+        "seconds": {
+            "convert": round(c.seconds, 6),
+            "verify": None if verify_seconds is None else round(verify_seconds, 6),
+        },
         "nodes": {"batch": len(c.source.model.graph), "pulsed": len(c.graph.graph)},
         "manifest": m,
     }
@@ -50,10 +53,23 @@ def show(c: Conversion, target: Path, verify_seconds: float | None) -> None:
     symbol, step = m["symbol"], m["pulse_multiple"]
     found = f" ({'; '.join(c.graph.notes)})" if c.graph.notes else ""
     console.heading(f"{c.source.path.name if c.source.path else 'model'} -> {target}")
-    pulse = f"{_count(m['pulse'], 'frame')} of {symbol}" if isinstance(m["pulse"], int) else f"{m['pulse']} frames of {symbol}, chosen per call"
+    pulse = (
+        f"{_count(m['pulse'], 'frame')} of {symbol}"
+        if isinstance(m["pulse"], int)
+        else f"{m['pulse']} frames of {symbol}, chosen per call"
+    )
     console.line(f"pulse         {pulse}; {'any pulse' if step == 1 else f'every multiple of {step}'} is legal{found}")
     console.line()
-    header = ("output", "axis", "frames/pulse", "delay", f"delay in {symbol}", "look-ahead", "receptive field", "length")
+    header = (
+        "output",
+        "axis",
+        "frames/pulse",
+        "delay",
+        f"delay in {symbol}",
+        "look-ahead",
+        "receptive field",
+        "length",
+    )
     console.table(header, [_row(m, o) for o in m["outputs"]], right=range(1, 7))
     console.line()
     for key, text in _facts(c, verify_seconds):
@@ -87,17 +103,23 @@ def _facts(c: Conversion, verify_seconds: float | None) -> list[tuple[str, str]]
     m = c.manifest
     kinds = ", ".join(_count(n, kind) for kind, n in _kinds(m).items())
     states = f"{len(m['states'])}, {_count(m['state_bytes'], 'byte')} per stream ({kinds})" if m["states"] else "none"
-    valid = "needed: something depends on where the stream ends" if m["valid"] else "not needed: nothing depends on where the stream ends"
+    valid = (
+        "needed: something depends on where the stream ends"
+        if m["valid"]
+        else "not needed: nothing depends on where the stream ends"
+    )
     rows = [("states", states), ("valid_frames", valid)]
     conditions = m["stream"]["conditions"] if "stream" in m else []
     for i, condition in enumerate(conditions[:SHOWN]):
-        rows.append(("" if i else "assumes", f"{condition['text']} (asked by {condition['node'] or 'the graph'})"))
+        rows.append(("" if i else "assumes", _condition(m["symbol"], condition)))
     if len(conditions) > SHOWN:
         rows.append(("", f"and {len(conditions) - SHOWN} more (--report has them all)"))
     if c.report is not None:
         lengths = sorted(set(c.report.lengths))
-        text = ", ".join(map(str, lengths)) if len(lengths) <= 16 else f"{len(lengths)} lengths, {lengths[0]} to {lengths[-1]}"
-        rows.append(("verified", f"at {m['symbol']} = {text}"))
+        text = f"at {m['symbol']} = {', '.join(map(str, lengths))}"
+        if len(lengths) > 16:
+            text = f"at {len(lengths)} lengths of {m['symbol']}, {lengths[0]} to {lengths[-1]}"
+        rows.append(("verified", text))
         rows.append(("worst error", f"{c.report.worst:.2g} of the output's largest value"))
     else:
         rows.append(("verified", "no (--no-verify)"))
@@ -105,6 +127,14 @@ def _facts(c: Conversion, verify_seconds: float | None) -> list[tuple[str, str]]
     if verify_seconds is not None:
         took += f", verified and written in {verify_seconds:.2f} s"
     return [*rows, ("time", took)]
+
+
+def _condition(symbol: str, c: dict[str, Any]) -> str:
+    parts = [f"{symbol} >= {c['least']}"] if c["least"] else []
+    if c["modulus"] > 1:
+        parts.append(f"{symbol} % {c['modulus']} == {c['remainder']}")
+    by = f" (asked by {c['node']})" if c["node"] else ""
+    return f"{' and '.join(parts)}, so that {c['text']}{by}" if parts else f"{c['text']}{by}"
 
 
 def _kinds(m: dict[str, Any]) -> Counter[str]:

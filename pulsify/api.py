@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 import time
 from collections.abc import Sequence
@@ -85,7 +86,8 @@ class Conversion:
         return self.report
 
     def _bytes(self) -> bytes:
-        return self.model.SerializeToString(deterministic=True)
+        data: bytes = self.model.SerializeToString(deterministic=True)
+        return data
 
     def _external(self) -> bool:
         """Whether the weights go to a file of their own."""
@@ -137,16 +139,16 @@ def convert(
 def parse_pulse(pulse: int | str) -> Pulse:
     """A pulse from an int, its digits, or the name of a dynamic dimension. UsageError if it is none of them."""
     if isinstance(pulse, str):
-        try:
-            pulse = int(pulse)
-        except ValueError:
-            if not (pulse.isascii() and pulse.isidentifier()):
-                raise UsageError(
-                    f"a pulse of {pulse!r}",
-                    why="a pulse is a whole number of frames, or the name of a dimension",
-                    hint="--pulse 4, or --pulse P for a model that takes any pulse",
-                ) from None
-    if isinstance(pulse, int) and pulse < 1:
+        if re.fullmatch(r"[A-Za-z_]\w*", pulse, re.ASCII):
+            return Pulse(pulse)
+        if not re.fullmatch(r"[+-]?\d+", pulse, re.ASCII):
+            raise UsageError(
+                f"a pulse of {pulse!r}",
+                why="a pulse is a whole number of frames, or the name of a dimension",
+                hint="--pulse 4, or --pulse P for a model that takes any pulse",
+            )
+        pulse = int(pulse)
+    if pulse < 1:
         raise UsageError(
             f"a pulse of {pulse} frames", why="a pulse holds at least one frame", hint="a pulse of 1 or more"
         )

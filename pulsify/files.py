@@ -78,4 +78,3 @@ def place_all(folder: Path, path: Path) -> None:
 
 def _special(path: Path) -> bool:
     return path.exists() and not path.is_file() and not path.is_dir()
-

