@@ -295,10 +295,12 @@ def check_least_delay(model: onnx.ModelProto | str, axis: str | Sequence[str] | 
                     continue
                 rate = Fraction(evaluate(str(o["frames"]), **{c.manifest["pulse"]: step}), step)
                 a, b = (np.moveaxis(r[o["name"]], o["axis"], 0) for r in (want, got))
-                n, longest = min(len(a), len(b)), max(len(a), len(b))
+                n = min(len(a), len(b))
                 a, b = a[:n].astype(np.float64), b[:n].astype(np.float64)
                 moved = np.any((np.abs(a - b) > 1e-6 * np.abs(a).max(initial=1e-9)).reshape(n, -1), axis=1)
-                first = int(np.argmax(moved)) if moved.any() else longest
+                if not moved.any():
+                    continue  # frames that only one of the two has are cropped by the client
+                first = int(np.argmax(moved))
                 needed[o["name"]] = max(needed[o["name"]], int(rate * k * step) - first)
     for o in c.manifest["outputs"]:
         if o["axis"] is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pulsify.dim import Dim, DimLike
+from pulsify.dim import Dim, DimLike, slope
 from pulsify.facts import Need, Plan, Stream, Window, WireFact
 from pulsify.ops._rule import NodeView, Rule, register
 
@@ -61,6 +61,8 @@ class Pad(Rule):
             )
         if isinstance(before, Dim):
             n.refuse(f"it pads {before} frames before the stream, which is unknown at its start", axis=axis)
+        if slope(after, n.symbol) != 0:
+            n.refuse(f"it pads {after} frames, which grows with the stream", axis=axis)
         value = pad_constant(n)
         if value is None:
             n.refuse("its fill value is not a constant", axis=axis, hint="bind the value when exporting the model")

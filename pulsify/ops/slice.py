@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pulsify.dim import Dim, DimLike, symbols_of
+from pulsify.dim import Dim, DimLike, slope, symbols_of
 from pulsify.facts import Elems, Iota, Need, Plan, Stream, Window, WireFact
 from pulsify.ops._rule import NodeView, Rule, register
 
@@ -109,6 +109,12 @@ class Slice(Rule):
                     axis=a,
                     hint="slice from the start, or take the last frames outside the model",
                 )
+            if slope(count * step, n.symbol) != slope(n.shape(0)[a], n.symbol):
+                n.refuse(
+                    f"it keeps {count} of {n.shape(0)[a]} frames, and which those are is known at the end of the stream",
+                    axis=a,
+                    hint="slice a fixed number of frames off the stream",
+                )
             if a in ranges and (start, count, step) != (0, n.shape(0)[a], 1):
                 moved.append(a)
             streams.append(Stream(0, a, (Need(0, a, Window(step, -int(start), 1)),)))
@@ -121,6 +127,8 @@ class Slice(Rule):
                 )
         if not moved:
             return Plan(tuple(streams))
+        if any(r != (0, n.shape(0)[a], 1) for a, r in ranges.items() if a != moved[0]):
+            n.refuse("it cuts time and another axis at once, with bounds known only when running", axis=moved[0])
         step = ranges[moved[0]][2]
         return Plan(tuple(streams), kind="slice" if step == 1 else "stride")
 

@@ -48,6 +48,14 @@ class Editor:
             self.g.facts.pop(v, None)
         self.g.graph.remove(node, safe=True)
 
+    def become(self, node: ir.Node, op: str, inputs: Sequence[ir.Value | None]) -> None:
+        """Make the node another operator without attributes; its outputs stay what they are."""
+        node.op_type = op
+        node.attributes.clear()
+        node.resize_inputs(len(inputs))
+        for k, v in enumerate(inputs):
+            node.replace_input_with(k, v)
+
     def bypass(self, node: ir.Node, by: ir.Value) -> bool:
         """Let readers of the node's only live output read ``by``; False where the output is the graph's own."""
         (out,) = [v for v in node.outputs if v.uses() or v.is_graph_output()]

@@ -1,4 +1,4 @@
-"""Two constant Pads of one value in a row become one."""
+"""Two constant Pads of one value in a row become one, as long as it pads time alone or not at all."""
 
 from __future__ import annotations
 
@@ -30,6 +30,10 @@ def apply(g: Graph) -> int:
             continue
         pa, pb = pad_amounts(a), pad_amounts(b)
         if any(isinstance(v, Dim) or v < 0 for p in (*pa, *pb) for v in p):
+            continue
+        time = set(a.streaming(0))
+        axes = {i for p in (pa, pb) for i, amounts in enumerate(p) if amounts != (0, 0)}
+        if axes & time and len(axes) > 1:
             continue
         total = [pa[i][s] + pb[i][s] for s in (0, 1) for i in range(len(pa))]
         node.replace_input_with(0, inner.inputs[0])

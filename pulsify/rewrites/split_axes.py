@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from pulsify.dim import Dim
+from pulsify.dim import Dim, DimLike
 from pulsify.graph import Graph
 from pulsify.ops._infer import infer_node, view
 from pulsify.ops.pad import pad_amounts
@@ -22,7 +22,7 @@ def apply(g: Graph) -> int:
             continue
         if node.op_type == "Pad" and len(node.inputs) > 1:
             count += _pad(edit, node)
-        elif node.op_type == "Slice" and len(node.inputs) > 3 and node.inputs[3] is not None:
+        elif node.op_type == "Slice" and len(node.inputs) > 2:
             count += _slice(edit, node)
     return count
 
@@ -69,17 +69,33 @@ def _pad(edit: Editor, node: ir.Node) -> int:
         before, after = (0 if crop_front else before), (0 if crop_back else after)
         count = 1
     if (before, after) == (0, 0):
-        edit.bypass(node, source)
+        if not edit.bypass(node, source):
+            edit.become(node, "Identity", [source])
         return 1
     if count:
-        flat = [0] * (2 * len(amounts))
-        flat[axis], flat[axis + len(amounts)] = before, after  # type: ignore[call-overload]
         node.replace_input_with(0, source)
-        if not any(isinstance(v, Dim) for v in flat):
+        node.replace_input_with(1, _time_amounts(edit, node, axis, before, after))
+        node.resize_inputs(max(len(node.inputs), 3))
+        if len(node.inputs) == 3 or node.inputs[3] is None:
             node.resize_inputs(3)
-            node.replace_input_with(1, edit.const(flat, f"{source.name}.pads"))
         infer_node(g, node)
     return count
+
+
+def _time_amounts(edit: Editor, node: ir.Node, axis: int, before: DimLike, after: DimLike) -> ir.Value:
+    """The pad amounts of a node with only those of one axis left, in the order of its axes input."""
+    n = view(edit.g, node, outputs=True)
+    rank = len(n.shape(0))
+    axes = [a % rank for a in n.const_ints(3) or range(rank)]
+    at = axes.index(axis)
+    pads = node.inputs[1]
+    assert pads is not None
+    if not isinstance(before, Dim) and not isinstance(after, Dim):
+        flat = [0] * (2 * len(axes))
+        flat[at], flat[at + len(axes)] = int(before), int(after)
+        return edit.const(flat, f"{pads.name}.time")
+    keep = [int(i == at and before != 0) for i in range(len(axes))] + [int(i == at and after != 0) for i in range(len(axes))]
+    return edit.before(node, "Mul", [pads, edit.const(keep, "keep")], f"{pads.name}.time", None)
 
 
 def _slice(edit: Editor, node: ir.Node) -> int:
@@ -87,32 +103,33 @@ def _slice(edit: Editor, node: ir.Node) -> int:
     n = view(g, node, outputs=True)
     time = n.streaming(0)
     rank = len(n.shape(0))
-    axes = [int(a) % rank for a in n.const_ints(3) or ()]
+    starts, ends = n.ints(1), n.ints(2)
+    assert starts is not None and ends is not None
+    axes = [a % rank for a in n.const_ints(3) or range(len(starts))]
+    steps = n.const_ints(4) or (1,) * len(axes)
     if not (set(axes) & set(time)) or len(axes) < 2:
-        return 0
-    columns = [node.inputs[k] if k < len(node.inputs) else None for k in (1, 2, 4)]
-    known = [None if v is None else g.facts[v].elems() for v in columns]
-    if any(v is not None and e is None for v, e in zip(columns, known, strict=True)):
-        return 0
-    if any(isinstance(x, Dim) for e in known if e is not None for x in e.reshape(-1)):
         return 0
     source = node.inputs[0]
     assert source is not None
+
+    def bounds(i: int) -> list[ir.Value]:
+        cut = [_element(edit, node, k, i, v[i]) for k, v in ((1, starts), (2, ends))]
+        last = [] if steps[i] == 1 else [edit.const([steps[i]], f"{source.name}.cut")]
+        return [source, *cut, edit.const([axes[i]], f"{source.name}.cut"), *last]
+
     # Other axes first: the fewer elements arrive at a buffer, the smaller it is.
     order = sorted(range(len(axes)), key=lambda i: axes[i] in time)
     for i in order[:-1]:
-        source = edit.before(node, "Slice", _bounds(edit, source, known, axes, i), f"{source.name}.cut", None)
-    last = _bounds(edit, source, known, axes, order[-1])
-    node.resize_inputs(len(last))
-    for k, v in enumerate(last):
-        node.replace_input_with(k, v)
+        source = edit.before(node, "Slice", bounds(i), f"{source.name}.cut", None)
+    edit.become(node, "Slice", bounds(order[-1]))
     infer_node(g, node)
     return 1
 
 
-def _bounds(edit: Editor, source: ir.Value, known: list, axes: list[int], i: int) -> list[ir.Value]:  # type: ignore[type-arg]
-    starts, ends, steps = known
-    row = [starts.reshape(-1)[i], ends.reshape(-1)[i], axes[i], 1 if steps is None else steps.reshape(-1)[i]]
-    if row[3] == 1:
-        row = row[:3]
-    return [source, *(edit.const([int(v)], f"{source.name}.cut") for v in row)]
+def _element(edit: Editor, node: ir.Node, k: int, i: int, value: DimLike) -> ir.Value:
+    """Element i of the node's integer input k, as a vector of its own."""
+    if not isinstance(value, Dim):
+        return edit.const([int(value)], f"{node.name}.cut")
+    whole = node.inputs[k]
+    assert whole is not None
+    return edit.before(node, "Gather", [whole, edit.const([i])], f"{whole.name}.{i}", None)

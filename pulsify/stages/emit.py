@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 
 from pulsify import contract
@@ -77,8 +78,7 @@ class _Emitter:
         if "init" in node.attributes:
             state = slot.state
             flag = self.counters.started(len(state.shape), state.batch_axis)
-            init = self.build.initializer(node.attributes["init"].as_tensor(), f"{node.name}.init")
-            before = self.build.op("Where", [flag, past, init], f"{node.name}.past")
+            before = self._choose(flag, past, node.attributes["init"].as_tensor(), f"{node.name}.past")
         whole = self.build.op("Concat", [before, source], f"{node.name}.frames", axis=axis)
         slot.present = self._cut(whole, axis, -history, END, f"present_{_identifier(slot.state.id)}")
         outputs = []
@@ -99,18 +99,22 @@ class _Emitter:
             parse_rate(a.get_string("rate")), a.get_int("delay"), parse_length(a.get_string("length")),
             bool(a.get_int("start")), bool(a.get_int("end")), fact.rank, a.get_int("axis"), self.g.batch_axis(fact.shape),
         )  # fmt: skip
-        value = a.get_tensor("value").numpy()
-        if fact.dtype.name in _WHERE:
-            fill = self.build.const(value, "fill", value.dtype) if value.dtype.kind in "iufb" else self.build.initializer(
-                a.get_tensor("value"), "fill")
-            out = self.build.op("Where", [keep, source, fill], f"{source.name}.real")
-        else:
-            via = _VIA.get(fact.dtype.name, ir.DataType.INT32 if fact.dtype.is_integer() else ir.DataType.FLOAT)
-            wide = self.build.op("Cast", [source], f"{source.name}.wide", to=via)
-            fill = self.build.const(value.astype(via.numpy()), "fill", via.numpy())
-            real = self.build.op("Where", [keep, wide, fill], f"{source.name}.real")
-            out = self.build.op("Cast", [real], f"{source.name}.narrow", to=fact.dtype)
+        out = self._choose(keep, source, a.get_tensor("value"), f"{source.name}.real")
         self._swap(node, [out])
+
+    def _choose(self, keep: ir.Value, source: ir.Value, fill: ir.TensorProtocol, stem: str) -> ir.Value:
+        """``source`` where ``keep``, else the constant; through a type that Where takes."""
+        if fill.dtype.name in _WHERE:
+            return self.build.op("Where", [keep, source, self._fill(fill.numpy())], stem)
+        via = _VIA.get(fill.dtype.name, ir.DataType.INT32 if fill.dtype.is_integer() else ir.DataType.FLOAT)
+        wide = self.build.op("Cast", [source], f"{stem}.wide", to=via)
+        chosen = self.build.op("Where", [keep, wide, self._fill(fill.numpy().astype(via.numpy()))], f"{stem}.chosen")
+        return self.build.op("Cast", [chosen], stem, to=fill.dtype)
+
+    def _fill(self, array: np.ndarray) -> ir.Value:
+        if array.size == 1:
+            return self.build.const(array, "fill", array.dtype)
+        return self.build.initializer(ir.tensor(array), "fill")
 
     def _position(self, node: ir.Node) -> None:
         a, rank, batch = self._placed(node)
