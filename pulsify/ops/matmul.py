@@ -7,72 +7,10 @@ and columns of the other give a wire with time on two axes.
 from __future__ import annotations
 
 from pulsify.dim import DimLike
-from pulsify.facts import Shape, WireFact
-from pulsify.ops._families import AxisMap, AxisRule, broadcast, broadcast_axes
+from pulsify.facts import WireFact
+from pulsify.ops._families import AxisMap, broadcast
+from pulsify.ops._products import Gemm, MatMul, Product
 from pulsify.ops._rule import NodeView, register
-
-
-class Product(AxisRule):
-    status, note = "conditions", "time must not be contracted"
-
-    def consumed(self, n: NodeView, k: int, axis: int) -> str:
-        return "it sums over time, and its result needs the whole stream"
-
-    def hint(self, n: NodeView, k: int, axis: int) -> str:
-        return "a sum over a bounded window of frames can be written as a convolution"
-
-
-def contract(n: NodeView, a: DimLike, b: DimLike) -> None:
-    """Refuse operands whose inner dimensions cannot agree."""
-    if a != b and not (isinstance(a, int) and isinstance(b, int)):
-        return
-    if a != b:
-        n.refuse(f"its inner dimensions are {a} and {b}")
-
-
-class MatMul(Product):
-    def infer(self, n: NodeView) -> list[WireFact]:
-        a, b = n.shape(0), n.shape(1)
-        wide_a: Shape = (1, *a) if len(a) == 1 else a
-        wide_b: Shape = (*b, 1) if len(b) == 1 else b
-        contract(n, wide_a[-1], wide_b[-2])
-        batch = broadcast(n, [wide_a[:-2], wide_b[:-2]])
-        out = (*batch, *((wide_a[-2],) if len(a) > 1 else ()), *((wide_b[-1],) if len(b) > 1 else ()))
-        return [WireFact(n.fact(0).dtype, out)]
-
-    def axes(self, n: NodeView) -> AxisMap:
-        ra, rb = len(n.shape(0)), len(n.shape(1))
-        batch = max(ra - 2, rb - 2, 0)
-        out = []
-        for o in range(batch):
-            pairs = []
-            for k, r in ((0, ra), (1, rb)):
-                a = o - (batch - max(r - 2, 0))
-                if a >= 0 and n.shape(k)[a] != 1:
-                    pairs.append((k, a))
-            out.append(tuple(pairs))
-        if ra > 1:
-            out.append(((0, ra - 2),))
-        if rb > 1:
-            out.append(((1, rb - 1),))
-        return [out]
-
-
-class Gemm(Product):
-    def infer(self, n: NodeView) -> list[WireFact]:
-        a, b = n.shape(0), n.shape(1)
-        rows, inner = (a[1], a[0]) if n.attr("transA", 0) else (a[0], a[1])
-        inner_b, cols = (b[1], b[0]) if n.attr("transB", 0) else (b[0], b[1])
-        contract(n, inner, inner_b)
-        if n.optional(2) is not None:
-            broadcast(n, [(rows, cols), n.shape(2)])
-        return [WireFact(n.fact(0).dtype, (rows, cols))]
-
-    def axes(self, n: NodeView) -> AxisMap:
-        row = 1 if n.attr("transA", 0) else 0
-        col = 0 if n.attr("transB", 0) else 1
-        bias = broadcast_axes(n, [2], 2)
-        return [[((0, row), *bias[0]), ((1, col), *bias[1])]]
 
 
 class Einsum(Product):

@@ -36,7 +36,8 @@ def apply(g: Graph) -> int:
                 amounts[w.axis], amounts[w.axis + rank] = w.before, w.after
             source = node.inputs[rule.data]  # type: ignore[union-attr]
             assert source is not None
-            padded_wire = _pad(edit, node, source, amounts, rule.pad_value)  # type: ignore[union-attr]
+            value = rule.pad_value  # type: ignore[union-attr]
+            padded_wire = _pad(edit, node, source, amounts, value(n) if callable(value) else value)
             node.replace_input_with(rule.data, padded_wire)  # type: ignore[union-attr]
         if padded or auto is not None:
             keep = [w for w in geometry if w not in padded]
