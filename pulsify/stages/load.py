@@ -64,12 +64,21 @@ class AxisSpec:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A batch model in memory and where it came from."""
+    """A batch model in memory and where it came from.
+
+    ``edited`` tells that ``model`` is no longer what ``path`` holds; ``sha256`` and ``opset`` stay those of the file.
+    """
 
     model: ir.Model
     sha256: str
     path: Path | None
     opset: int
+    edited: bool = False
+
+    @property
+    def folder(self) -> Path | None:
+        """Where external data lies."""
+        return None if self.path is None else self.path.parent
 
 
 def read(path: str | Path | onnx.ModelProto) -> Source:
@@ -110,12 +119,11 @@ def _first_line(e: BaseException) -> str:
     return (str(e).strip().splitlines() or [type(e).__name__])[0]
 
 
-def load(source: Source, axis: AxisSpec) -> Graph:
-    """The graph of a model with its time axis declared.
-
-    Raises UsageError where the axis does not exist or cannot be guessed, ModelError where the model is broken.
-    """
-    model = source.model.clone() if source.opset >= OPSET else _upgrade(source)
+def normalize(source: Source) -> ir.Model:
+    """A copy in the one spelling the stages read: functions inlined, opset 18 or later, constants as initializers,
+    every node and wire named, nothing dead. ModelError where that fails."""
+    opset = source.model.opset_imports.get("", source.model.opset_imports.get("ai.onnx", OPSET))
+    model = source.model.clone() if opset >= OPSET else _upgrade(source)
     try:
         if model.functions:
             passes.InlinePass()(model)
@@ -124,6 +132,15 @@ def load(source: Source, axis: AxisSpec) -> Graph:
     except Exception as e:
         raise ModelError("cannot prepare the model", why=_first_line(e)) from e
     _name_everything(model)
+    return model
+
+
+def load(source: Source, axis: AxisSpec) -> Graph:
+    """The graph of a model with its time axis declared.
+
+    Raises UsageError where the axis does not exist or cannot be guessed, ModelError where the model is broken.
+    """
+    model = normalize(source)
     shapes, symbol, notes = _time(model, axis)
     g = Graph(model, symbol, Assumptions(symbol), notes=notes)
     g.source = {"sha256": source.sha256, "opset": source.opset, "producer": source.model.producer_name or ""}

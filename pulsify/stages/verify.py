@@ -66,8 +66,7 @@ def batch_session(source: Source, g: Graph) -> ort.InferenceSession:
         if v.name in declared
         for axis, d in enumerate(declared[v.name].shape or ())
     )
-    folder = source.path.parent if source.path is not None else None
-    if not edit and source.path is not None:
+    if not edit and not source.edited and source.path is not None:
         return open_session(source.path)
     model = source.model.clone()
     if edit:
@@ -77,7 +76,7 @@ def batch_session(source: Source, g: Graph) -> ort.InferenceSession:
                 copy.shape = ir.Shape([g.symbol if a in g.time_axes(v) else d for a, d in enumerate(copy.shape)])
         for v in (*model.graph.outputs, *(o for n in model.graph for o in n.outputs)):
             v.shape = None
-    return open_session(ir.to_proto(model).SerializeToString(), external_data=folder)
+    return open_session(ir.to_proto(model).SerializeToString(), external_data=source.folder)
 
 
 def lengths_to_try(manifest: Mapping[str, Any], pulse: int) -> list[int]:
