@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from fractions import Fraction
 
-from pulsify.dim import Dim, DimLike, evaluate, law, slope, symbols_of
+from pulsify.dim import MAX_PERIOD, Dim, DimLike, evaluate, law, slope, symbols_of
 from pulsify.errors import Refusal
 
 __all__ = ["Assumptions", "Condition"]
@@ -51,6 +51,34 @@ class Assumptions:
         """Whether the batch model was understood for this stream length."""
         return length >= self.least and all(length % c.modulus == c.remainder for c in self.conditions)
 
+    def residues(self, m: int) -> list[int]:
+        """The classes ``S % m`` that the recorded congruences leave."""
+        whole = math.lcm(m, self.modulus)
+        if self.modulus == 1 or whole > MAX_PERIOD:
+            return list(range(m))
+        congruences = [c for c in self.conditions if c.modulus > 1]
+        return sorted({s % m for s in range(whole) if all(s % c.modulus == c.remainder for c in congruences)})
+
+    def same(self, a: DimLike, b: DimLike) -> bool:
+        """Whether a == b for every S the recorded congruences allow. Records nothing."""
+        if a == b:
+            return True
+        form = law(a - b, self.symbol)
+        return form is not None and form.A == 0 and not any(form.table[r] for r in self.residues(form.m))
+
+    def at_most(self, a: DimLike, b: DimLike) -> bool:
+        """Whether a <= b for every S the recorded congruences allow. Records nothing."""
+        form = law(b - a, self.symbol)
+        return form is not None and form.rate == 0 and all(form.table[r] >= 0 for r in self.residues(form.m))
+
+    def _congruence(self, node: str, text: str, period: int, good: list[int]) -> bool:
+        """Record that S modulo ``period`` is one of ``good``, if that is one class; False where it is several."""
+        good = sorted(set(good) & set(self.residues(period)))
+        step = next((s for s in range(1, period + 1) if period % s == 0 and good == list(range(good[0] % s, period, s))), 0)
+        if step > 1:
+            self._record(node, text, modulus=step, remainder=good[0])
+        return step > 0
+
     def _record(self, node: str, text: str, **kw: int) -> None:
         self.conditions.setdefault(Condition(node, text, **kw))
 
@@ -63,7 +91,7 @@ class Assumptions:
         if form is None:
             return self._ge_opaque(diff, f"{a} >= {b}", node)
         if form.rate == 0:
-            good = [t >= 0 for t in form.table]
+            good = [form.table[r] >= 0 for r in self.residues(form.m)]
             if all(good) or not any(good):
                 return good[0]
             raise Refusal(
@@ -100,8 +128,12 @@ class Assumptions:
             self._record(node, text if answer else f"not {text}", least=1 if self.symbol not in least else 2)
         return answer
 
-    def eq(self, a: DimLike, b: DimLike, node: str = "") -> bool:
-        """Whether ``a == b`` for all large S. Opaque dimensions are equal only where they are the same."""
+    def eq(self, a: DimLike, b: DimLike, node: str = "", *, must: bool = False) -> bool:
+        """Whether ``a == b`` for all large S. Opaque dimensions are equal only where they are the same.
+
+        With ``must`` the batch model is only defined where they are equal: if that is one class of S modulo
+        something, it is recorded and the answer is True.
+        """
         if a == b:
             return True
         diff = a - b
@@ -115,11 +147,13 @@ class Assumptions:
                     self._record(node, f"{a} != {b}")
             return False
         if form.rate == 0:
-            same = [t == 0 for t in form.table]
-            if all(same):
+            allowed = self.residues(form.m)
+            good = [r for r in allowed if form.table[r] == 0]
+            if len(good) == len(allowed):
                 return True
-            if any(same):
-                good = [r for r, ok in enumerate(same) if ok]
+            if good:
+                if must and self._congruence(node, f"{a} == {b}", form.m, good):
+                    return True
                 raise Refusal(
                     f"cannot type node {node!r}",
                     why=f"{a} == {b} only where {self.symbol} % {form.m} is {', '.join(map(str, good))}",
@@ -136,7 +170,11 @@ class Assumptions:
         return False
 
     def divides(self, c: int, d: Dim, node: str = "") -> bool:
-        """Record that the batch model is only defined where c divides d; False where it never does."""
+        """Record that the batch model is only defined where c divides d; False where it never does.
+
+        A condition is one congruence. Where several classes of S would do, the first that agrees with what is
+        already recorded is taken.
+        """
         form = law(d, self.symbol)
         if form is None or Fraction(form.A) % c or form.m > 4096:
             period = form.m * c if form else 0
@@ -144,16 +182,11 @@ class Assumptions:
             period = form.m
         if form is None or period > 4096:
             return False
-        good = [r for r in range(period) if evaluate(d, {self.symbol: r}) % c == 0]
-        if not good:
-            return False
-        # Residues that recur evenly collapse to one congruence; several classes are beyond a single condition.
-        step = period // len(good)
-        if period % len(good) or good != list(range(good[0], period, step)):
-            return False
-        if step > 1:
-            self._record(node, f"{c} divides {d}", modulus=step, remainder=good[0])
-        return True
+        good = [r for r in self.residues(period) if evaluate(d, {self.symbol: r}) % c == 0]
+        text = f"{c} divides {d}"
+        return bool(good) and (
+            self._congruence(node, text, period, good) or self._congruence(node, text, period, good[:1])
+        )
 
     def max(self, a: DimLike, b: DimLike, node: str = "") -> DimLike:
         """The greater of two, decided at large S."""

@@ -181,6 +181,8 @@ class Plan:
         inputs read frame by frame, as they come, into a memory; their result is no stream.
     ``ends``
         a result depends on where the stream ends: what it reads must not run ahead of what is certain.
+    ``memory``
+        every output frame depends on all input frames before it, back to frame 0.
     ``lower``
         builds the pulsed nodes of a ``custom`` plan: a function of the Lowering (stages/_lowering.py) that returns one
         wire per output of the node.
@@ -194,6 +196,7 @@ class Plan:
     pad_value: Any = None
     consumes: tuple[Need, ...] = ()
     ends: bool = False
+    memory: bool = False
     lower: Callable[[Any], Sequence[Any]] | None = None
 
 

@@ -13,7 +13,7 @@ The formulation as a schedule is retiming (Leiserson and Saxe, 1991): all delays
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from math import ceil, lcm
 
@@ -45,12 +45,13 @@ class Demand:
 class Reach:
     """Stream frames ``[sigma*j - back, sigma*j - back + width)`` that frame j of a wire depends on.
 
-    ``width`` is None where it is unbounded.
+    ``unbounded``: and, through a memory, on every frame before them.
     """
 
     sigma: Fraction
     back: Fraction
     width: Fraction
+    unbounded: bool = False
 
     @property
     def lookahead(self) -> int:
@@ -58,9 +59,9 @@ class Reach:
         return max(0, ceil(self.width - self.back - self.sigma))
 
     @property
-    def receptive_field(self) -> int:
-        """Stream frames the frame depends on."""
-        return ceil(self.width)
+    def receptive_field(self) -> int | None:
+        """Stream frames the frame depends on; None where that is all before it."""
+        return None if self.unbounded else ceil(self.width)
 
 
 @dataclass
@@ -103,20 +104,6 @@ def free_wires(g: Graph, plans: Mapping[ir.Node, Plan]) -> set[ir.Value]:
     return free
 
 
-def same_length(a: DimLike, b: DimLike, symbol: str) -> bool:
-    """Whether two length laws agree for every S."""
-    if a == b:
-        return True
-    form = law(a - b, symbol)
-    return form is not None and form.A == 0 and not any(form.table)
-
-
-def surely_at_most(a: DimLike, b: DimLike, symbol: str) -> bool:
-    """Whether a <= b for every S."""
-    form = law(b - a, symbol)
-    return form is not None and form.rate == 0 and all(t >= 0 for t in form.table)
-
-
 def schedule(g: Graph, plans: Mapping[ir.Node, Plan]) -> Schedule:
     """Demand, then delays as soon as possible.
 
@@ -135,8 +122,10 @@ def schedule(g: Graph, plans: Mapping[ir.Node, Plan]) -> Schedule:
             s.rates[v, axis] = rate if rate is not None else Fraction(0)
     _demand(g, s)
     for node, plan in plans.items():
-        if all(v in s.free for v in node.outputs if g.time_axes(v)):
+        if not plan.consumes and all(v in s.free for v in node.outputs if g.time_axes(v)):
             continue
+        if plan.kind == "custom":
+            _anchor(g, s, node, plan)
         if plan.ends:
             _hold(g, s, node, plan)
         for stream in plan.streams:
@@ -160,9 +149,10 @@ def _demand(g: Graph, s: Schedule) -> None:
                 length = g.facts[source].shape[need.axis]  # type: ignore[index]
                 blocks = -floor(-want.high * Fraction(1, w.up))
                 high = w.stride * (blocks - 1) - w.before + w.span
-                if not surely_at_most(high, length, g.symbol):
+                if not g.assume.at_most(high, length):
                     high = length
-                _ask(g, s, (source, need.axis), max(w.stride * (want.low // w.up) - w.before, 0), high)
+                low = 0 if plan.memory else max(w.stride * (want.low // w.up) - w.before, 0)
+                _ask(g, s, (source, need.axis), low, high)
         for need in plan.consumes:
             source = node.inputs[need.input]
             assert source is not None
@@ -173,9 +163,9 @@ def _ask(g: Graph, s: Schedule, point: Point, low: int, high: DimLike) -> None:
     old = s.demand.get(point)
     if old is not None:
         low = min(low, old.low)
-        if surely_at_most(high, old.high, g.symbol):
+        if g.assume.at_most(high, old.high):
             high = old.high
-        elif not surely_at_most(old.high, high, g.symbol):
+        elif not g.assume.at_most(old.high, high):
             high = g.facts[point[0]].shape[point[1]]  # type: ignore[index]
     s.demand[point] = Demand(low, high)
 
@@ -211,7 +201,18 @@ def _delay(g: Graph, s: Schedule, node: ir.Node, plan: Plan, stream: Stream) -> 
     if delay < 0 and not s.prologues.extend(g, node, plan, stream, delay):
         delay = 0
     s.delays[out, stream.axis], s.rates[out, stream.axis] = delay, rate
-    s.reach[out, stream.axis] = _reach(s, [(n.window, p) for n, p in live], rate)
+    reach = _reach(s, [(n.window, p) for n, p in live], rate)
+    s.reach[out, stream.axis] = replace(reach, unbounded=True) if plan.memory else reach
+
+
+def _anchor(g: Graph, s: Schedule, node: ir.Node, plan: Plan) -> None:
+    """A memory reads frames made from nothing as if they had been sent."""
+    for need in (*plan.consumes, *(n for stream in plan.streams for n in stream.needs)):
+        source = node.inputs[need.input]
+        assert source is not None
+        if source in s.free:
+            s.delays.setdefault((source, need.axis), 0)
+            s.reach.setdefault((source, need.axis), Reach(1 / s.rates[source, need.axis], Fraction(0), Fraction(0)))
 
 
 def _hold(g: Graph, s: Schedule, node: ir.Node, plan: Plan) -> None:
@@ -238,7 +239,7 @@ def _check_length(g: Graph, node: ir.Node, plan: Plan, stream: Stream, length: D
             predicted = given
         else:
             predicted = w.up * (floor((given + w.before - w.span) * Fraction(1, w.stride)) + 1)
-        if not same_length(predicted, length, g.symbol):
+        if not g.assume.same(predicted, length):
             raise InternalError(
                 f"the length of {node.op_type} node {node.name!r} is inconsistent",
                 why=f"its region transform predicts {predicted} frames, its shape law {length}",
@@ -248,7 +249,7 @@ def _check_length(g: Graph, node: ir.Node, plan: Plan, stream: Stream, length: D
 def _pad(g: Graph, s: Schedule, node: ir.Node, source: Point, before: int, after: DimLike, out: Point) -> None:
     want = s.demand.get(out)
     length = g.facts[source[0]].shape[source[1]]  # type: ignore[index]
-    end = want is not None and after != 0 and not surely_at_most(want.high, length + before, g.symbol)
+    end = want is not None and after != 0 and not g.assume.at_most(want.high, length + before)
     if end:
         least = certain_delay(length, s.rates[source], g.symbol)
         s.holds[node] = max(s.delays[source], least)
@@ -276,12 +277,14 @@ def certain_delay(length: DimLike, rate: Fraction, symbol: str) -> int:
 def _reach(s: Schedule, needs: Iterable[tuple[Window, Point]], rate: Fraction) -> Reach:
     sigma = 1 / rate if rate else Fraction(1)
     back = ahead = None
+    unbounded = False
     for w, point in needs:
         r = s.reach[point]
+        unbounded |= r.unbounded
         a = r.width + r.sigma * (w.span - 1 - w.before) - r.back
         b = r.sigma * w.before + r.back + sigma * (w.up - 1)
         back = b if back is None else max(back, b)
         ahead = a if ahead is None else max(ahead, a)
     if back is None or ahead is None:
         return Reach(sigma, Fraction(0), Fraction(0))
-    return Reach(sigma, back, ahead + back)
+    return Reach(sigma, back, ahead + back, unbounded)

@@ -84,7 +84,7 @@ def _merge(n: NodeView, a: DimLike, b: DimLike, axis: int) -> DimLike:
         n.refuse(f"its inputs are {a} and {b} long on axis {axis} and do not broadcast", axis=axis)
     streams_a, streams_b = (n.symbol in symbols_of(d) for d in (a, b))
     if streams_a and streams_b:
-        if n.assume.eq(a, b, n.name):
+        if n.assume.eq(a, b, n.name, must=True):
             return a
         n.refuse(f"its inputs are {a} and {b} frames long on axis {axis}", axis=axis)
     if streams_a or streams_b:

@@ -101,7 +101,7 @@ class Reshape(AxisRule):
         if None in out:
             hole = self._quotient(n, total, known, wanted)
             out[out.index(None)] = hole
-        elif not n.assume.eq(total, known, n.name):
+        elif not n.assume.eq(total, known, n.name, must=True):
             self._baked(n, total, known, wanted)
         return tuple(d for d in out if d is not None)
 

@@ -15,7 +15,6 @@ from pulsify.errors import Refusal
 from pulsify.facts import AxisRegion, State
 from pulsify.graph import DOMAIN, Graph, NodeBuilder, StateSlot, tensor_fact
 from pulsify.rewrites.fix_shapes import END
-from pulsify.schedule import same_length
 
 __all__ = ["pulse_v2_declutter"]
 
@@ -106,7 +105,7 @@ class _Lower:
             self.masks[key] = out
             own = g.regions[source][axis]
             # Readers of the bare wire may read the masked one where it only writes what lies outside for them too.
-            if own.delay == region.delay and same_length(g.facts[source].shape[axis], length, g.symbol):  # type: ignore[index]
+            if own.delay == region.delay and g.assume.same(g.facts[source].shape[axis], length):  # type: ignore[index]
                 self.masked.setdefault(source, []).append(out)
         node.replace_input_with(0, self.masks[key])
         self.drop(node)
