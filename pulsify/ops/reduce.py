@@ -1,6 +1,7 @@
-"""Reductions over axes other than time: ``out[j] = reduce over i of in[j, i]``.
+"""Reductions: ``out[j] = reduce over i of in[j, i]``.
 
-Region transform: ``out [a, b) <- in [a, b)``. A reduction over time needs the whole stream and is refused.
+Region transform over other axes than time: ``out [a, b) <- in [a, b)``. A reduction over time is a running value
+(``_running.py``): a static output may depend on it, a stream may not.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from pulsify.facts import Elems, Value, WireFact
-from pulsify.ops._families import AxisMap, AxisRule
+from pulsify.dim import Dim
+from pulsify.facts import MAX_ELEMS, Elems, Fill, Plan, Value, WireFact
+from pulsify.ops._families import AxisMap, AxisRule, product
 from pulsify.ops._rule import NodeView, register
+from pulsify.ops._running import running_plan
 
 NAMES = "Sum Mean Max Min Prod L1 L2 LogSum LogSumExp SumSquare"
 
@@ -25,8 +28,12 @@ _FOLDS: dict[str, Callable[..., Any]] = {
 }
 
 
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, Dim) or float(value).is_integer()
+
+
 class Reduce(AxisRule):
-    status, note = "conditions", "not over time"
+    status, note = "conditions", "over time: a running value, for static outputs"
 
     def reduced(self, n: NodeView) -> tuple[int, ...]:
         rank = len(n.shape(0))
@@ -46,6 +53,8 @@ class Reduce(AxisRule):
     def _value(self, n: NodeView, gone: tuple[int, ...], shape: tuple[Any, ...]) -> Value:
         fold = _FOLDS.get(n.op)
         elems = n.fact(0).elems()
+        if fold is not None and elems is None and isinstance(n.fact(0).value, Fill):
+            return self._filled(n, gone, shape)
         if fold is None or elems is None or elems.size == 0 or len(gone) != elems.ndim:
             return None
         total = elems.reshape(-1)[0]
@@ -55,16 +64,34 @@ class Reduce(AxisRule):
         out[...] = total
         return Elems(out)
 
+    def _filled(self, n: NodeView, gone: tuple[int, ...], shape: tuple[Any, ...]) -> Value:
+        """Counts written as sums of ones."""
+        value = n.fact(0).value.value  # type: ignore[union-attr]
+        whole = n.fact(0).dtype in (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.INT64, ir.DataType.INT32)
+        if n.op == "ReduceProd" or not whole or not _is_whole(value):
+            return None
+        if n.op == "ReduceSum":
+            value = (value if isinstance(value, Dim) else int(value)) * product([n.shape(0)[a] for a in gone])
+        if not all(isinstance(d, int) for d in shape) or np.prod(shape, dtype=object) > MAX_ELEMS:
+            return None if isinstance(value, Dim) else Fill(value)
+        out = np.empty(shape, dtype=object)
+        out[...] = value
+        return Elems(out)
+
+    def plan(self, n: NodeView) -> Plan:
+        gone = self.reduced(n)
+        if isinstance(n.outputs[0].value, Elems | Fill):
+            return Plan((), kind="free")
+        if not set(gone) & set(n.streaming(0)):
+            return super().plan(n)
+        return running_plan(
+            n, n.op.removeprefix("Reduce"), gone, bool(n.attr("keepdims", 1)), last=bool(n.attr("select_last_index", 0))
+        )
+
     def axes(self, n: NodeView) -> AxisMap:
         gone, keep = self.reduced(n), n.attr("keepdims", 1)
         rank = len(n.shape(0))
         return [[() if a in gone else ((0, a),) for a in range(rank) if keep or a not in gone]]
-
-    def consumed(self, n: NodeView, k: int, axis: int) -> str:
-        return "it reduces over time, and its result needs the whole stream"
-
-    def hint(self, n: NodeView, k: int, axis: int) -> str:
-        return "reduce over other axes, or over a window of frames (a pool or a convolution)"
 
 
 class ArgReduce(Reduce):

@@ -104,6 +104,8 @@ class Free:
             if plan.dims is not None and plan.dims[0] == k:
                 inputs.append(None)
             elif need is None or source is None:
+                if source in b.running:
+                    raise b.feedback(node, source)
                 inputs.append(b.static(source, node))
             else:
                 row = self.make(source, need.axis, delay, batch_axis, rank)

@@ -40,6 +40,8 @@ class Wires:
         self.build = NodeBuilder(graph, taken)
         self.map: dict[ir.Value, ir.Value] = {}
         self.made: dict[object, ir.Value] = {}
+        #: Static wires that summarise the stream so far.
+        self.running: set[ir.Value] = set()
         self.sizes: dict[DimLike, ir.Value] = {}
 
     # -- wires ---------------------------------------------------------------------------------------------------
@@ -142,6 +144,10 @@ class Wires:
                         return self.made[key]
             raise self.refuse(node, f"it uses the size {name}, which no input has alone on an axis")
         return self.made[key]
+
+    def feedback(self, node: ir.Node, wire: ir.Value) -> Refusal:
+        """Why a stream cannot read a running wire."""
+        raise NotImplementedError
 
     def refuse(self, node: ir.Node, why: str, wire: ir.Value | None = None) -> Refusal:
         return Refusal(

@@ -94,7 +94,6 @@ class _Builder(Wires):
 
     def run(self) -> Graph:
         g, new = self.g, self.new
-        self.running: set[ir.Value] = set()
         for v in g.graph.inputs:
             copy = ir.Value(name=v.name, type=v.type, shape=v.shape)
             new.graph.inputs.append(copy)
@@ -103,7 +102,7 @@ class _Builder(Wires):
             plan = self.s.plans.get(node)
             if plan is None:
                 self._copy(node)
-            elif not all(v in self.s.free for v in node.outputs if g.time_axes(v)):
+            elif plan.consumes or not all(v in self.s.free for v in node.outputs if g.time_axes(v)):
                 self._stream(node, plan)
         for v in g.graph.outputs:
             new.graph.outputs.append(self._output(v))
@@ -137,7 +136,7 @@ class _Builder(Wires):
                 continue  # amounts and bounds: the plan holds them
             if not g.time_axes(v):
                 if v in self.running:
-                    raise self._feedback(node, v)
+                    raise self.feedback(node, v)
                 inputs[k] = self.static(v, node)
                 continue
             # Every stream that reads this input must agree on how.
@@ -186,10 +185,12 @@ class _Builder(Wires):
             if not self.g.time_axes(old):
                 self.running.add(old)
 
-    def _feedback(self, node: ir.Node, wire: ir.Value) -> Refusal:
+    def feedback(self, node: ir.Node, wire: ir.Value) -> Refusal:
+        axes = [a for v in node.outputs for a in self.g.time_axes(v)] or [a for v in node.inputs for a in self.g.time_axes(v)]
+        made = ", ".join(f"{n.op_type} node {n.name!r}" for n in self._sources(wire))
         return Refusal(
-            f"cannot pulsify {node.op_type} node {node.name!r}",
-            why=f"its input {wire.name!r} summarises the whole stream, and every frame needs it",
+            f"cannot pulsify {node.op_type} node {node.name!r}" + (f" on axis {axes[0]}" if axes else ""),
+            why=f"its input {wire.name!r} summarises the whole stream ({made}), and every frame needs it",
             wire=self.g.describe(wire),
             hint="only an output may depend on such a summary; use statistics of a window, or running ones",
         )
@@ -250,19 +251,39 @@ class _Builder(Wires):
         new.type = old.type
         self.map[old] = new
 
-    def _settle(self) -> int:
-        """Stream frames after the end until every memory has seen every real frame."""
+    def _settle(self, v: ir.Value) -> int:
+        """Least number of stream frames after the end until all that a running wire depends on has been seen.
+
+        A wire of delay d, rate r and length L is complete once ``r*M - d >= L(S)``: after ``M - S = max over S of
+        ceil((L(S) - r*S + d) / r)`` more frames.
+        """
         worst = 0
-        for node, plan in self.s.plans.items():
-            for need in (*plan.consumes, *((n for st in plan.streams for n in st.needs) if plan.ends else ())):
+        for node in self._sources(v):
+            plan = self.s.plans[node]
+            for need in (*plan.consumes, *(n for st in plan.streams for n in st.needs)):
                 source = node.inputs[need.input]
                 assert source is not None
-                delay = max(self.s.delays[source, need.axis], self.s.holds.get(node, 0))
+                have = self.s.delays[source, need.axis]
+                delay = max(have, self.s.holds.get(node, have))
                 rate = self.s.rates[source, need.axis]
                 form = law(self.g.facts[source].shape[need.axis], self.g.symbol)  # type: ignore[index]
                 assert form is not None
                 worst = max(worst, ceil((delay + form.offsets()[1]) / rate))
         return worst
+
+    def _sources(self, v: ir.Value) -> list[ir.Node]:
+        """The nodes over time whose running results a static wire is computed from."""
+        found, todo, seen = [], [v], set()
+        while todo:
+            node = todo.pop().producer()
+            if node is None or node in seen:
+                continue
+            seen.add(node)
+            if node in self.s.plans:
+                found.append(node)
+            else:
+                todo.extend(i for i in node.inputs if i in self.running)
+        return found
 
     def _output(self, v: ir.Value) -> ir.Value:
         """A graph output: its own wire, from frame 0 on."""
@@ -273,7 +294,7 @@ class _Builder(Wires):
             wire = self.static(v, v.producer() or marker)
             assert wire is not None
             if v in self.running:
-                self.new.settle[v.name or ""] = self._settle()
+                self.new.settle[v.name or ""] = self._settle(v)
         else:
             (axis,) = axes
             point: Point = (v, axis)
