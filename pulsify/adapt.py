@@ -18,7 +18,7 @@ from pulsify.errors import UsageError
 from pulsify.graph import NodeBuilder
 from pulsify.stages.load import Source, normalize
 
-__all__ = ["bind", "carry", "keep_outputs"]
+__all__ = ["bind", "carry", "keep_outputs", "length_input"]
 
 
 def bind(source: Source, values: Mapping[str, str | float | Sequence[float]]) -> Source:
@@ -77,7 +77,7 @@ def carry(source: Source, pairs: Mapping[str, str]) -> Source:
             have = [v.name or "" for v in model.graph.outputs]
             raise UsageError(f"no output {out!r} in this model", why=f"its outputs are {', '.join(have)}", hint=_close(out, have))
         a, b = _shape(old), _shape(match)
-        if len(a) != len(b) and b or old.dtype != match.dtype:
+        if (len(a) != len(b) and b) or old.dtype != match.dtype:
             raise UsageError(
                 f"{name!r} and {out!r} are no state pair",
                 why=f"the input is {old.dtype} {a}, the output {match.dtype} {b}",
@@ -134,39 +134,63 @@ def _zeros(model: ir.Model, old: ir.Value, states: set[str]) -> None:
     if all(isinstance(d, int) for d in dims):
         _replace_by_constant(model, old, ir.tensor(np.zeros([int(d or 0) for d in dims], dtype=dtype.numpy())))
         return
-    first = next(iter(model.graph), None)
-    taken = {v.name for n in model.graph for v in n.outputs if v.name} | {n.name for n in model.graph if n.name}
-    build = NodeBuilder(model.graph, taken)
-    made: list[ir.Node] = []
-
-    def node(op: str, inputs: list[ir.Value], stem: str, **attributes: object) -> ir.Value:
-        out = build.op(op, inputs, f"{old.name}.{stem}", **attributes)
-        producer = out.producer()
-        assert producer is not None
-        made.append(producer)
-        return out
-
-    parts = []
-    for d in dims:
-        if isinstance(d, int):
-            parts.append(build.const([d]))
-            continue
-        where = next(
-            ((v, a) for v in model.graph.inputs if v.name not in states for a, other in enumerate(_shape(v)) if other == d and d),
-            None,
-        )
-        if where is None:
-            raise UsageError(
-                f"cannot make {old.name!r} a state",
-                why=f"its shape is {dims}, and no other input has the dimension {d}",
-                hint="fix that dimension in the model",
-            )
-        parts.append(node("Shape", [where[0]], "size", start=where[1], end=where[1] + 1))
-    shape = node("Concat", parts, "shape", axis=0)
-    zeros = node("ConstantOfShape", [shape], "zeros", value=np.zeros(1, dtype=dtype.numpy()))
-    if first is not None:
-        for n in made:
-            model.graph.remove(n)
-            model.graph.insert_before(first, n)
+    build = _builder(model)
+    before = list(model.graph)
+    parts = [build.const([d]) if isinstance(d, int) else _size_of(model, build, d, old, states) for d in dims]
+    shape = build.op("Concat", parts, f"{old.name}.shape", axis=0)
+    zeros = build.op("ConstantOfShape", [shape], f"{old.name}.zeros", value=np.zeros(1, dtype=dtype.numpy()))
+    _to_front(model, before)
     old.replace_all_uses_with(zeros, replace_graph_outputs=True)
     model.graph.inputs.remove(old)
+
+
+def length_input(source: Source, name: str, stream: str, axis: int) -> Source:
+    """An input that holds the number of frames, read off the stream itself: it becomes the length of ``axis`` of the
+    input ``stream``, in every element. UsageError where there is no such input, or it is no integer."""
+    model = normalize(source)
+    old, x = _input(model, name), _input(model, stream)
+    dtype = old.dtype or ir.DataType.INT64
+    if not dtype.is_integer():
+        raise UsageError(f"{name!r} is no length", why=f"it holds {dtype}", hint="a length is an integer input")
+    build = _builder(model)
+    before = list(model.graph)
+    length = build.op("Shape", [x], f"{name}.length", start=axis, end=axis + 1)
+    if dtype != ir.DataType.INT64:
+        length = build.op("Cast", [length], f"{name}.cast", to=dtype)
+    dims = _shape(old)
+    if not dims:
+        length = build.op("Squeeze", [length, build.const([0])], f"{name}.scalar")
+    elif dims != [1]:
+        parts = [build.const([d]) if isinstance(d, int) else _size_of(model, build, d, old, {name}) for d in dims]
+        shape = parts[0] if len(parts) == 1 else build.op("Concat", parts, f"{name}.shape", axis=0)
+        length = build.op("Expand", [length, shape], f"{name}.rows")
+    _to_front(model, before)
+    old.replace_all_uses_with(length, replace_graph_outputs=True)
+    model.graph.inputs.remove(old)
+    return replace(source, model=model, edited=True)
+
+
+def _size_of(model: ir.Model, build: NodeBuilder, d: str | None, old: ir.Value, but: set[str]) -> ir.Value:
+    """A dimension read off an input that has it and is not among ``but``."""
+    for v in model.graph.inputs:
+        for a, other in enumerate(_shape(v)):
+            if v.name not in but and other == d and d is not None:
+                return build.op("Shape", [v], f"{old.name}.size", start=a, end=a + 1)
+    raise UsageError(
+        f"cannot work out the shape of {old.name!r}",
+        why=f"it is {_shape(old)}, and no other input has the dimension {d}",
+        hint="fix that dimension in the model",
+    )
+
+
+def _builder(model: ir.Model) -> NodeBuilder:
+    taken = {v.name for n in model.graph for v in n.outputs if v.name} | {n.name for n in model.graph if n.name}
+    return NodeBuilder(model.graph, taken)
+
+
+def _to_front(model: ir.Model, before: list[ir.Node]) -> None:
+    """Nodes just made go in front of those that were there."""
+    known = set(before)
+    for n in [n for n in model.graph if n not in known]:
+        model.graph.remove(n)
+        model.graph.insert_before(before[0], n)

@@ -115,6 +115,9 @@ def pointwise_value(n: NodeView, shape: tuple[Any, ...]) -> Value:
     affine = _iota(n, shape)
     if affine is not None:
         return affine
+    decided = _iota_against(n)
+    if decided is not None:
+        return Fill(decided)
     facts = [f for f in n.inputs if f is not None]
     if any(isinstance(f.value, Fill) for f in facts):
         fills = [f.value.value if isinstance(f.value, Fill) else _scalar(f) for f in facts]
@@ -140,6 +143,27 @@ def pointwise_value(n: NodeView, shape: tuple[Any, ...]) -> Value:
 def _scalar(f: Any) -> Any:
     elems = f.elems()
     return elems.reshape(-1)[0] if elems is not None and elems.size == 1 else None
+
+
+_REVERSED = {"Less": "Greater", "LessOrEqual": "GreaterOrEqual", "Greater": "Less", "GreaterOrEqual": "LessOrEqual"}
+
+
+def _iota_against(n: NodeView) -> bool | None:
+    """Whether every element of an iota compares the same way with a scalar: decided at its first and last element."""
+    if n.op not in _REVERSED or len(n.inputs) != 2:
+        return None
+    at = [k for k in (0, 1) if isinstance(n.fact(k).value, Iota)]
+    if len(at) != 1:
+        return None
+    fact, other = n.fact(at[0]), n.fact(1 - at[0])
+    bound = other.value.value if isinstance(other.value, Fill) else _scalar(other)
+    iota = fact.value
+    if bound is None or not isinstance(iota, Iota) or not isinstance(iota.step, int) or fact.shape is None:
+        return None
+    ends = (iota.start, iota.start + iota.step * (fact.shape[iota.axis] - 1))
+    law = LAWS[n.op if at[0] == 0 else _REVERSED[n.op]]
+    answers = {law(n, e, bound) for e in ends}
+    return answers.pop() if len(answers) == 1 else None
 
 
 def _iota(n: NodeView, shape: tuple[Any, ...]) -> Value:

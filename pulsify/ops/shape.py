@@ -92,6 +92,8 @@ class Expand(AxisRule):
         elems = f.elems()
         if elems is not None and all(isinstance(d, int) for d in shape) and np.prod(shape, dtype=object) <= MAX_ELEMS:
             value = Elems(np.broadcast_to(elems, shape).copy())  # type: ignore[arg-type]
+        elif elems is not None and elems.size == 1:
+            value = Fill(elems.reshape(-1)[0])
         elif isinstance(f.value, Iota):
             value = Iota(f.value.axis + len(shape) - f.rank, f.value.start, f.value.step)
         return [WireFact(f.dtype, shape, value)]

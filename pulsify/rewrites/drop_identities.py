@@ -1,9 +1,13 @@
-"""Remove what does nothing: Identity, Dropout at inference, casts to the same type; CastLike becomes Cast."""
+"""Remove what does nothing: Identity, Dropout at inference, casts to the same type, a Where whose condition is known.
+
+CastLike becomes Cast.
+"""
 
 from __future__ import annotations
 
 import onnx_ir as ir
 
+from pulsify.facts import Elems, Fill
 from pulsify.graph import Graph
 from pulsify.rewrites._edit import Editor
 
@@ -19,27 +23,44 @@ def apply(g: Graph) -> int:
         if node.op_type == "CastLike":
             to = g.facts[node.outputs[0]].dtype
             new = edit.before(node, "Cast", [node.inputs[0]], f"{node.outputs[0].name}.cast", {"to": int(to)})
-            node = _replace(edit, node, new) or node
             count += 1
-        if _idle(g, node):
-            source = node.inputs[0]
-            assert source is not None
+            if edit.bypass(node, new):
+                producer = new.producer()
+                assert producer is not None
+                node = producer
+        source = _same(g, node)
+        if source is not None:
             count += edit.bypass(node, source)
     return count
 
 
-def _replace(edit: Editor, node: ir.Node, by: ir.Value) -> ir.Node | None:
-    if edit.bypass(node, by):
-        return by.producer()
-    return None
-
-
-def _idle(g: Graph, node: ir.Node) -> bool:
-    if len([v for v in node.outputs if v.uses() or v.is_graph_output()]) != 1:
-        return False
+def _same(g: Graph, node: ir.Node) -> ir.Value | None:
+    """The input that the node's only live output equals, or None."""
+    if [v for v in node.outputs if v.uses() or v.is_graph_output()] != [node.outputs[0]]:
+        return None
     if node.op_type in ("Identity", "Dropout"):
-        return bool(node.outputs[0].uses() or node.outputs[0].is_graph_output())
+        return node.inputs[0]
+    source: ir.Value | None = None
     if node.op_type == "Cast":
-        source = g.fact(node.inputs[0])
-        return source is not None and source.dtype == g.facts[node.outputs[0]].dtype
-    return False
+        source = node.inputs[0]
+    elif node.op_type == "Where":
+        condition = _condition(g, node)
+        source = None if condition is None else node.inputs[1 if condition else 2]
+    if source is None:
+        return None
+    a, b = g.facts[source], g.facts[node.outputs[0]]
+    return source if (a.dtype, a.shape) == (b.dtype, b.shape) else None
+
+
+def _condition(g: Graph, node: ir.Node) -> bool | None:
+    """The condition of a Where if it is the same everywhere."""
+    fact = g.fact(node.inputs[0])
+    if fact is None:
+        return None
+    if isinstance(fact.value, Fill):
+        return bool(fact.value.value)
+    elems = fact.elems()
+    if elems is None or (isinstance(fact.value, Elems) and not fact.value.constant):
+        return None
+    answers = {bool(v) for v in elems.reshape(-1)}
+    return answers.pop() if len(answers) == 1 else None

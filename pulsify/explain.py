@@ -1,0 +1,204 @@
+"""What a model looks like from here, without converting it: axes that may be time, laws, delays, obstacles, states."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnx_ir as ir
+
+from pulsify import contract
+from pulsify.dim import Dim, slope, symbols_of
+from pulsify.errors import InternalError, PulsifyError, Refusal, UsageError
+from pulsify.graph import Graph, Pulse
+from pulsify.pipeline import Options, run
+from pulsify.schedule import make_plans
+from pulsify.stages.load import AxisSpec, Source, candidates, declared_dims, normalize, read
+
+__all__ = ["Candidate", "Explanation", "OutputLaw", "explain"]
+
+#: Axes of fixed length tried per model.
+_MOST_FIXED = 6
+
+
+@dataclass(frozen=True)
+class OutputLaw:
+    """One output along one candidate axis; lengths are expressions, the rest is None where it cannot stream."""
+
+    name: str
+    shape: tuple[str, ...] | None
+    axis: int | None = None
+    length: str | None = None
+    rate: str | None = None
+    delay: int | None = None
+    lookahead: int | None = None
+    receptive_field: int | None = None
+
+
+@dataclass
+class Candidate:
+    """What happens if this axis is time. ``axis`` is what ``--axis`` takes."""
+
+    axis: str
+    symbol: str = ""
+    outputs: list[OutputLaw] = field(default_factory=list)
+    pulse_multiple: int | None = None
+    states: list[dict[str, Any]] = field(default_factory=list)
+    state_bytes: int | None = None
+    valid_frames: bool = False
+    conditions: list[str] = field(default_factory=list)
+    obstacles: list[PulsifyError] = field(default_factory=list)
+
+    @property
+    def streams(self) -> bool:
+        return not self.obstacles
+
+
+@dataclass
+class Explanation:
+    """The whole answer. ``pairs`` are inputs and outputs that look like states the author exposed."""
+
+    inputs: list[str]
+    outputs: list[str]
+    opset: int
+    nodes: int
+    operators: dict[str, int]
+    candidates: list[Candidate]
+    pairs: dict[str, str]
+    notes: list[str]
+
+
+def explain(model: str | os.PathLike[str] | onnx.ModelProto | Source, axis: Sequence[str] = ()) -> Explanation:
+    """Look at a model along the given axis, or along every axis that may be time. ModelError if it is unreadable."""
+    source = model if isinstance(model, Source) else read(model if isinstance(model, onnx.ModelProto) else Path(model))
+    plain = normalize(source)
+    pairs = state_pairs(plain)
+    specs = [list(axis)] if axis else [[c] for c in _specs(plain, pairs)]
+    found = [_along(source, spec) for spec in specs]
+    operators: dict[str, int] = {}
+    for node in plain.graph:
+        key = f"{node.domain}::{node.op_type}" if node.domain else node.op_type
+        operators[key] = operators.get(key, 0) + 1
+    notes = []
+    if not axis and not any(c.streams for c in found) and pairs:
+        notes.append(
+            "this looks like a model that already runs step by step: its states are "
+            + ", ".join(f"{a} -> {b}" for a, b in pairs.items())
+        )
+    elif pairs:
+        notes.append("states the author exposed: " + " ".join(f"--state {a}:{b}" for a, b in pairs.items()))
+    return Explanation(
+        [_describe(v) for v in plain.graph.inputs],
+        [_describe(v) for v in plain.graph.outputs],
+        source.opset,
+        len(plain.graph),
+        dict(sorted(operators.items())),
+        found,
+        pairs,
+        notes,
+    )
+
+
+def state_pairs(model: ir.Model) -> dict[str, str]:
+    """Inputs and outputs of one type and shape whose names belong together: ``h``/``hn``, ``state``/``stateN``,
+    ``cache_in``/``cache_out``, ``past_x``/``present_x``."""
+    pairs: dict[str, str] = {}
+    for v in model.graph.inputs:
+        shape = declared_dims(v)
+        if shape is None or len(shape) < 2:
+            continue
+        stem = _stem(v.name or "")
+        for out in model.graph.outputs:
+            other = declared_dims(out)
+            if out.name in pairs.values() or out.dtype != v.dtype or _stem(out.name or "") != stem:
+                continue
+            if other is None or len(other) == len(shape):
+                pairs[v.name or ""] = out.name or ""
+                break
+    return pairs
+
+
+_AFFIXES = (
+    "past_", "present_", "prev_", "next_", "new_", "input_", "output_", "cached_", "_in", "_out", "_prev", "_next",
+    "_new", "_old", "_n", "_0", "_1", "in_", "out_",
+)  # fmt: skip
+
+
+def _stem(name: str) -> str:
+    word = name.lower()
+    for affix in _AFFIXES:
+        word = word.removeprefix(affix) if affix.endswith("_") else word.removesuffix(affix)
+    return word.rstrip("n0123456789_") or word
+
+
+def _specs(model: ir.Model, pairs: dict[str, str]) -> list[str]:
+    """Axes to look along: symbols that may be time (those like a batch last), or axes of fixed length."""
+    inputs = list(model.graph.inputs)
+    shapes = [declared_dims(v) for v in inputs]
+    used = sorted({s for shape in shapes for d in shape or () for s in symbols_of(d)})
+    likely = candidates(inputs, shapes, used)
+    named = [*likely, *(s for s in used if s not in likely)]
+    if any(s in likely for s in named) and len(likely) < len(used):
+        return named
+    fixed = [
+        f"{v.name}:{a}"
+        for v, shape in zip(inputs, shapes, strict=True)
+        if v.name not in pairs
+        for a, d in enumerate(shape or ())
+        if not isinstance(d, Dim) and len(shape or ()) > 1
+    ]
+    return [*named, *fixed[:_MOST_FIXED]] if len(named) <= 1 else named
+
+
+def _along(source: Source, spec: list[str]) -> Candidate:
+    out = Candidate(" ".join(spec))
+    seen: list[Graph] = []
+
+    def observe(g: Graph) -> None:
+        seen.append(g)
+        if g.stage == "type":
+            out.symbol = g.symbol
+            out.outputs = [_law(g, v) for v in g.graph.outputs]
+        if g.stage == "declutter":
+            make_plans(g, out.obstacles)
+
+    try:
+        g = run(source, Options(AxisSpec.parse(spec), Pulse("P")), observe=observe)
+    except (Refusal, UsageError, InternalError) as e:
+        if not any(e.what == other.what for other in out.obstacles):
+            out.obstacles.append(e)
+        return out
+    manifest = contract.manifest(g, any(v.name == "valid_frames" for v in g.graph.inputs))
+    rows = {o["name"]: o for o in manifest["outputs"]}
+    out.outputs = [
+        OutputLaw(
+            o.name, o.shape, o.axis, o.length, o.rate, *(rows[o.name][k] for k in ("delay", "lookahead", "receptive_field"))
+        )
+        for o in out.outputs
+    ]
+    out.pulse_multiple = manifest["pulse_multiple"]
+    out.states, out.state_bytes = manifest["states"], manifest["state_bytes"]
+    out.valid_frames = manifest["valid"] is not None
+    out.conditions = [f"{c.text} (node {c.node})" for c in g.assume.conditions]
+    return out
+
+
+def _law(g: Graph, v: ir.Value) -> OutputLaw:
+    fact = g.facts[v]
+    shape = None if fact.shape is None else tuple(map(str, fact.shape))
+    axes = fact.time_axes(g.symbol)
+    if len(axes) != 1 or fact.shape is None:
+        return OutputLaw(v.name or "", shape)
+    length = fact.shape[axes[0]]
+    rate = slope(length, g.symbol)
+    return OutputLaw(v.name or "", shape, axes[0], str(length), None if rate is None else str(rate))
+
+
+def _describe(v: ir.Value) -> str:
+    dims = declared_dims(v)
+    dtype = v.dtype.name.lower() if v.dtype is not None else "?"
+    return f"{v.name} {dtype}[{', '.join(map(str, dims)) if dims is not None else '?'}]"
