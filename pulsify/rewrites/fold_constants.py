@@ -79,6 +79,9 @@ def evaluate_node(node: ir.Node, inputs: list[np.ndarray | None], opsets: dict[s
     """The node's outputs for given inputs, by onnx's reference implementation; None where it has none."""
     from onnx.reference import ReferenceEvaluator
 
+    if node.op_type.startswith("QLinear"):
+        return None  # the reference may round a tie the other way
+
     names = [f"i{k}" if a is not None else "" for k, a in enumerate(inputs)]
     outs = [f"o{k}" for k in range(len(node.outputs))]
     proto = onnx.NodeProto()
