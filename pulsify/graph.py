@@ -13,7 +13,7 @@ from pulsify.assume import Assumptions
 from pulsify.dim import Dim, DimLike, floor, sym, symbols_of
 from pulsify.facts import AxisRegion, State, WireFact
 
-__all__ = ["DOMAIN", "Graph", "NodeBuilder", "Output", "Pulse", "StateSlot", "tensor_fact"]
+__all__ = ["DOMAIN", "Graph", "NodeBuilder", "Output", "Pulse", "StateSlot", "captured", "subgraphs", "tensor_fact"]
 
 #: Domain of the pseudo-operators that live between ``pulse-v2`` and ``emit``.
 DOMAIN = "pulsify"
@@ -230,3 +230,31 @@ def batch_symbol(shapes: Iterable[Sequence[DimLike]], symbol: str) -> str | None
                 if len(names) == 1 and symbol not in names and d == sym(next(iter(names))):
                     return next(iter(names))
     return None
+
+
+def captured(node: ir.Node) -> list[ir.Value]:
+    """Outer wires that the subgraphs of a node read by name."""
+    found: dict[ir.Value, None] = {}
+
+    def walk(graph: ir.Graph, inside: set[ir.Value]) -> None:
+        inside = inside | set(graph.inputs) | set(graph.initializers.values()) | {v for n in graph for v in n.outputs}
+        for inner in graph:
+            found.update((v, None) for v in inner.inputs if v is not None and v not in inside)
+            for sub in subgraphs(inner):
+                walk(sub, inside)
+        found.update((v, None) for v in graph.outputs if v not in inside)
+
+    for graph in subgraphs(node):
+        walk(graph, set())
+    return list(found)
+
+
+def subgraphs(node: ir.Node) -> list[ir.Graph]:
+    """The graphs among a node's attributes."""
+    out: list[ir.Graph] = []
+    for a in node.attributes.values():
+        if a.type == ir.AttributeType.GRAPH:
+            out.append(a.value)
+        elif a.type == ir.AttributeType.GRAPHS:
+            out.extend(a.value)
+    return out

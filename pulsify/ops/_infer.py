@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import onnx
 import onnx_ir as ir
 
-from pulsify.dim import symbols_of
+from pulsify.dim import Dim, DimLike, sym, symbols_of
 from pulsify.errors import PulsifyError, Refusal
 from pulsify.facts import Elems, Fill, Iota, WireFact
-from pulsify.graph import Graph
+from pulsify.graph import Graph, captured
 from pulsify.ops._rule import NodeView, find
 
 __all__ = ["infer_node", "view"]
+
+#: Constants up to this many elements are shown to onnx's inference.
+_SMALL = 64
 
 
 def view(g: Graph, node: ir.Node, *, outputs: bool = False) -> NodeView:
@@ -21,8 +25,8 @@ def view(g: Graph, node: ir.Node, *, outputs: bool = False) -> NodeView:
 
 def depends_on_time(g: Graph, node: ir.Node) -> bool:
     """Whether an input streams, or holds a value computed from the stream's length."""
-    for v in node.inputs:
-        f = g.fact(v)
+    for v in (*node.inputs, *captured(node)):
+        f = g.facts.get(v) if v is not None else None
         if f is None:
             continue
         if f.time_axes(g.symbol):
@@ -48,13 +52,20 @@ def infer_node(g: Graph, node: ir.Node) -> None:
         try:
             facts = rule.infer(view(g, node))
         except Refusal:
-            if depends_on_time(g, node):
+            if not rule.static or depends_on_time(g, node):
                 raise
             facts = _static(node, g)
         except PulsifyError:
             raise
         except (IndexError, ValueError, TypeError, AssertionError, ZeroDivisionError) as e:
             view(g, node).refuse(f"the node is malformed ({type(e).__name__}: {e})", hint="check the model with onnx.checker")
+    unknown = next((v for v, f in zip(node.outputs, facts, strict=False) if f.shape is None), None)
+    if unknown is not None and any(g.time_axes(v) for v in node.inputs if v is not None):
+        lost = ", ".join(repr(v.name) for v in node.inputs if v is not None and g.facts[v].shape is None)
+        view(g, node).refuse(
+            f"the rank of its output {unknown.name!r} is unknown" + (f", as that of {lost} is" if lost else ""),
+            hint="run onnx.shape_inference on the model first, or declare the shapes of its inputs",
+        )
     for value, fact in zip(node.outputs, facts, strict=False):
         g.facts[value] = fact
         if value.type is None:
@@ -64,15 +75,81 @@ def infer_node(g: Graph, node: ir.Node) -> None:
 
 
 def _static(node: ir.Node, g: Graph) -> list[WireFact]:
-    """What the file itself says of a node no time reaches."""
+    """A node no time reaches: what the file itself says, or else what onnx infers from the facts of its inputs."""
+    inferred = _by_onnx(node, g)
     out = []
-    for v in node.outputs:
-        shape = None
+    for k, v in enumerate(node.outputs):
+        found = inferred.get(f"o{k}")
+        if found is not None and not found.HasField("tensor_type"):
+            v.type = v.type or ir.serde.deserialize_type_proto_for_type(found)
+            out.append(WireFact(ir.DataType.UNDEFINED, None))
+            continue
+        shape = None if found is None else _shape(found, g, node)
         if v.shape is not None and all(isinstance(d, int) for d in v.shape):
             shape = tuple(int(d) for d in v.shape)  # type: ignore[arg-type]
         dtype = v.dtype
+        if dtype is None and found is not None and found.tensor_type.elem_type:
+            dtype = ir.DataType(found.tensor_type.elem_type)
         if dtype is None:
             first = next((g.facts[i] for i in node.inputs if i is not None), None)
             dtype = first.dtype if first is not None else ir.DataType.FLOAT
         out.append(WireFact(dtype, shape))
     return out
+
+
+def _by_onnx(node: ir.Node, g: Graph) -> dict[str, onnx.TypeProto]:
+    """Output types by ``o<k>``, from onnx's own shape inference; empty where it cannot tell."""
+    types, data = {}, {}
+    for k, v in enumerate(node.inputs):
+        fact = g.fact(v)
+        if v is None or fact is None:
+            continue
+        if fact.dtype == ir.DataType.UNDEFINED:
+            if v.type is None or isinstance(v.type, ir.TensorType):
+                return {}
+            types[f"i{k}"] = ir.serde.serialize_type(v.type)
+            continue
+        dims = None if fact.shape is None else [d if isinstance(d, int) else str(d) for d in fact.shape]
+        types[f"i{k}"] = onnx.helper.make_tensor_type_proto(int(fact.dtype), dims)
+        array = _known(fact)
+        if array is not None:
+            data[f"i{k}"] = onnx.numpy_helper.from_array(array)
+    proto = onnx.NodeProto()
+    proto.CopyFrom(ir.to_proto(node))
+    names = [f"i{k}" if v is not None else "" for k, v in enumerate(node.inputs)]
+    del proto.input[:], proto.output[:]
+    proto.input.extend(names)
+    proto.output.extend(f"o{k}" for k in range(len(node.outputs)))
+    version = g.graph.opset_imports.get(node.domain, 1)
+    try:
+        schema = onnx.defs.get_schema(node.op_type, version, node.domain)
+        imports = [onnx.helper.make_opsetid(d, v) for d, v in g.graph.opset_imports.items()]
+        return onnx.shape_inference.infer_node_outputs(schema, proto, types, data, opset_imports=imports)
+    except (onnx.defs.SchemaError, onnx.shape_inference.InferenceError, RuntimeError, ValueError):
+        return {}
+
+
+def _known(fact: WireFact) -> np.ndarray | None:
+    """A small constant as numpy."""
+    if fact.const is not None and fact.const.size <= MAX_ELEMS:
+        return fact.array()
+    elems = fact.elems()
+    if elems is None or not isinstance(fact.value, Elems) or not fact.value.constant:
+        return None
+    return elems.astype(fact.dtype.numpy())
+
+
+def _shape(found: onnx.TypeProto, g: Graph, node: ir.Node) -> Shape | None:
+    """The inferred shape where every axis is a number or a dimension of an input."""
+    if not found.tensor_type.HasField("shape"):
+        return None
+    known = {str(d): d for v in node.inputs if v is not None for d in (g.facts[v].shape or ())}
+    out: list[DimLike] = []
+    for d in found.tensor_type.shape.dim:
+        if d.HasField("dim_value"):
+            out.append(d.dim_value)
+        elif d.dim_param in known:
+            out.append(known[d.dim_param])
+        else:
+            return None
+    return tuple(out)

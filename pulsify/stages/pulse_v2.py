@@ -17,7 +17,7 @@ import onnx_ir as ir
 from pulsify.dim import Dim, law
 from pulsify.errors import InternalError, Refusal, UsageError
 from pulsify.facts import AxisRegion, Elems, Fill, Need, Plan, Window
-from pulsify.graph import DOMAIN, Graph, Output, Pulse
+from pulsify.graph import DOMAIN, Graph, Output, Pulse, captured, subgraphs
 from pulsify.rewrites.fix_shapes import END
 from pulsify.schedule import Point, Schedule, make_plans, schedule
 from pulsify.stages._free import Free
@@ -114,17 +114,41 @@ class _Builder(Wires):
         if all(isinstance(f.value, (Elems, Fill)) for f in facts):
             return
         inputs = [self.static(v, node) for v in node.inputs]
-        if any(v in self.running for v in node.inputs):
+        if any(v in self.running for v in (*node.inputs, *captured(node))):
             self.running.update(node.outputs)
         self._clone(node, inputs, [{} for _ in node.outputs])
 
     def _clone(self, node: ir.Node, inputs: list[ir.Value | None], regions: list[Mapping[int, AxisRegion]]) -> None:
         outputs = [ir.Value(name=v.name, type=v.type) for v in node.outputs]
         self.build.graph.append(
-            ir.Node(node.domain, node.op_type, inputs, list(node.attributes.values()), outputs=outputs, name=node.name)
+            ir.Node(node.domain, node.op_type, inputs, self._attributes(node), outputs=outputs, name=node.name)
         )
         for old, value, region in zip(node.outputs, outputs, regions, strict=True):
             self.map[old] = self.declare(value, self.g.facts[old], region)
+
+    def _attributes(self, node: ir.Node) -> list[ir.Attr]:
+        """The node's attributes; what its subgraphs read from outside is the pulsed graph's."""
+        outer = captured(node)
+        if not outer and not subgraphs(node):
+            return list(node.attributes.values())
+        for v in outer:
+            self.static(v, node)
+
+        def rewire(graph: ir.Graph) -> ir.Graph:
+            for inner in ir.traversal.RecursiveGraphIterator(graph):
+                for k, v in enumerate(inner.inputs):
+                    if v in outer:
+                        inner.replace_input_with(k, self.map[v])
+            return graph
+
+        out = []
+        for a in node.attributes.values():
+            if a.type == ir.AttributeType.GRAPH:
+                a = ir.AttrGraph(a.name, rewire(a.value.clone(allow_outer_scope_values=True)))
+            elif a.type == ir.AttributeType.GRAPHS:
+                a = ir.AttrGraphs(a.name, [rewire(sub.clone(allow_outer_scope_values=True)) for sub in a.value])
+            out.append(a)
+        return out
 
     def _stream(self, node: ir.Node, plan: Plan) -> None:
         g, s = self.g, self.s
@@ -282,7 +306,7 @@ class _Builder(Wires):
             if node in self.s.plans:
                 found.append(node)
             else:
-                todo.extend(i for i in node.inputs if i in self.running)
+                todo.extend(i for i in (*node.inputs, *captured(node)) if i in self.running)
         return found
 
     def _output(self, v: ir.Value) -> ir.Value:
