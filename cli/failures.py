@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pulsify.errors import InternalError, PulsifyError, UsageError
+from pulsify.errors import InternalError, PulsifyError, UsageError, internal
 
 if TYPE_CHECKING:
     from pulsify.pipeline import Options
@@ -39,9 +39,8 @@ def as_error(e: Exception) -> PulsifyError:
         return e
     if isinstance(e, click.ClickException):
         return _usage(e)
-    if isinstance(e, MemoryError):
-        return InternalError("out of memory", why=str(e), hint="a machine with more memory, or a smaller model")
-    error = InternalError("internal error", why=f"{type(e).__name__}: {e}", hint=[OURS, "--debug shows where"])
+    error = internal("internal error", e)
+    error.hints.append("--debug shows where")
     error.__cause__ = e
     return error
 

@@ -6,6 +6,7 @@ A first argument that names no command is a model to convert. Nothing but click 
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import pkgutil
 import sys
@@ -53,6 +54,7 @@ class Commands(click.Group):
         return found
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        args = args or ["--help"]
         own = {o for p in self.get_params(ctx) for o in p.opts}
         if args and args[0] not in own and args[0] not in self.list_commands(ctx):
             args = [DEFAULT, *args]
@@ -93,7 +95,6 @@ def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
 
 @click.group(
     cls=Commands,
-    no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 @click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Show the version.")
@@ -106,6 +107,8 @@ def main() -> None:
 
 def run(args: Sequence[str]) -> int:
     """Run a command line; the exit code. Failures are printed as messages."""
+    # Libraries warn through logging; what is worth telling is told by us.
+    logging.getLogger().addHandler(logging.NullHandler())
     try:
         code = main.main(args=list(args), prog_name="pulsify", standalone_mode=False)
         sys.stdout.flush()

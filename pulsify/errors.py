@@ -16,6 +16,7 @@ __all__ = [
     "Refusal",
     "UsageError",
     "VerificationError",
+    "internal",
 ]
 
 
@@ -81,3 +82,13 @@ class InternalError(PulsifyError):
 
     exit_code = 70
     stage: str | None = None
+
+
+def internal(what: str, e: BaseException) -> InternalError:
+    """An unexpected exception as a message that says whose fault it is."""
+    first = (str(e).strip().splitlines() or [""])[0]
+    return InternalError(
+        what,
+        why=f"{type(e).__name__}: {first}",
+        hint="this is a bug of pulsify, not of your model; please report it with the model",
+    )

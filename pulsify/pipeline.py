@@ -8,11 +8,11 @@ from pathlib import Path
 
 import onnx
 
-from pulsify.errors import InternalError, PulsifyError
+from pulsify.errors import InternalError, ModelError, PulsifyError, internal
 from pulsify.graph import Graph, Pulse
 from pulsify.stages.declutter import declutter
 from pulsify.stages.emit import emit
-from pulsify.stages.load import AxisSpec, Source, load, read
+from pulsify.stages.load import AxisSpec, Source, fault, load, read
 from pulsify.stages.optimize import optimize
 from pulsify.stages.pulse_v2 import pulse_v2
 from pulsify.stages.pulse_v2_declutter import pulse_v2_declutter
@@ -59,7 +59,8 @@ def run(
 ) -> Graph:
     """Run the stages up to ``until``; ``observe`` is called after each.
 
-    Raises PulsifyError. Anything else that goes wrong is ours and becomes an InternalError naming the stage.
+    Raises PulsifyError. Anything else that goes wrong is a ModelError where onnx's checker rejects the model, and
+    otherwise ours: an InternalError naming the stage.
     """
     names = [s.name for s in STAGES]
     assert until in names, until
@@ -73,17 +74,17 @@ def run(
             g.stage = s.name
             if observe is not None:
                 observe(g)
-    except InternalError as e:
-        e.stage = stage
-        raise
-    except PulsifyError:
-        raise
     except Exception as e:
-        error = InternalError(
-            f"internal error in stage {stage}",
-            why=f"{type(e).__name__}: {e}",
-            hint="this is a bug of pulsify, not of your model; please report it with the model",
-        )
+        if isinstance(e, PulsifyError) and not isinstance(e, InternalError):
+            raise
+        wrong = fault(source)
+        if wrong is not None:
+            raise ModelError(
+                "the model is invalid", why=f"onnx's checker says: {wrong}", hint="export the model again, or repair it"
+            ) from e
+        error = e if isinstance(e, InternalError) else internal(f"internal error in stage {stage}", e)
         error.stage = stage
+        if error is e:
+            raise
         raise error from e
     return g

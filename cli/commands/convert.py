@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pulsify.errors import InternalError, PulsifyError, UsageError
+from pulsify.errors import InternalError, PulsifyError, UsageError, internal
 
 from .. import console, failures
 
@@ -60,8 +60,12 @@ def command(
     if model is None:
         raise UsageError("no model given", hint=["pulsify model.onnx --axis S --pulse 4", "pulsify --help"])
     record: dict[str, Any] = {"model": model, "exit_code": 0, "error": None}
+    _known_command(model)
+    if report is not None and report != "-":
+        from pulsify.files import check_target
+
+        check_target(report, Path(model))
     try:
-        _known_command(model)
         if until is not None:
             _dump(model, axes, pulse, until, output)
         else:
@@ -71,6 +75,8 @@ def command(
         record.update(exit_code=error.exit_code, error=error.as_dict())
         if report is not None:
             _write_report(report, record)
+        if error is e:
+            raise
         raise error from e
     if report is not None:
         _write_report(report, record)
@@ -106,9 +112,7 @@ def _convert(
     except PulsifyError:
         raise
     except Exception as e:
-        wrapped = InternalError(
-            "internal error while verifying or writing", why=f"{type(e).__name__}: {e}", hint=failures.OURS
-        )
+        wrapped = internal("internal error while verifying or writing", e)
         _hand_over(wrapped, model, axes, pulse)
         raise wrapped from e
     finally:

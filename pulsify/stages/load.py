@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -102,9 +103,10 @@ def read(path: str | Path | onnx.ModelProto) -> Source:
         except Exception as e:
             raise ModelError(
                 f"cannot read model {str(where)!r}",
-                why=f"it is not a complete ONNX model ({len(data)} bytes: {_first_line(e)})",
+                why=f"it is not a complete ONNX model ({len(data)} bytes: {_first_line(_root(e))})",
                 hint="check that the file is an .onnx file and was downloaded in full",
             ) from e
+    _check(source)
     opset = source.opset_imports.get("", source.opset_imports.get("ai.onnx", 0))
     if not OLDEST_OPSET <= opset <= NEWEST_OPSET:
         raise ModelError(
@@ -113,6 +115,52 @@ def read(path: str | Path | onnx.ModelProto) -> Source:
             hint="convert the model with onnx.version_converter, or export it again",
         )
     return Source(source, hashlib.sha256(data).hexdigest(), where, opset)
+
+
+def _check(model: ir.Model) -> None:
+    """ModelError where weights are missing or a wire comes from nowhere."""
+    for value in model.graph.initializers.values():
+        tensor = value.const_value
+        if isinstance(tensor, ir.ExternalTensor):
+            size = os.path.getsize(tensor.path) if os.path.isfile(tensor.path) else None
+            if size is None or size < (tensor.offset or 0) + (tensor.length or 0):
+                raise ModelError(
+                    f"cannot read the weights of {value.name!r}",
+                    why=f"{os.fspath(tensor.path)!r} " + ("does not exist" if size is None else f"ends at {size} bytes"),
+                    hint="put the file with the model's external data back beside it",
+                )
+    produced = {v for n in model.graph for v in n.outputs} | set(model.graph.inputs)
+    produced |= set(model.graph.initializers.values())
+    used = [(v, f"{n.op_type} node {n.name!r}") for n in model.graph for v in n.inputs if v is not None]
+    for value, user in [*used, *((v, "the graph, as an output,") for v in model.graph.outputs)]:
+        if value not in produced:
+            raise ModelError(
+                "the model is invalid",
+                why=f"{user} takes {value.name!r}, which nothing makes",
+                hint="check the model with onnx.checker",
+            )
+
+
+def fault(source: Source) -> str | None:
+    """What onnx's checker has against a model, in a line; None if nothing. Models with external data are not checked."""
+    try:
+        proto = onnx.load(source.path, load_external_data=False) if source.path is not None else ir.to_proto(source.model)
+        if any(t.external_data for t in proto.graph.initializer):
+            return None
+        for output in proto.graph.output:
+            # The checker wants a shape where runtimes do not.
+            if output.type.HasField("tensor_type"):
+                output.type.tensor_type.shape.SetInParent()
+        onnx.checker.check_model(proto)
+    except Exception as e:
+        return _first_line(e)
+    return None
+
+
+def _root(e: BaseException) -> BaseException:
+    while e.__cause__ is not None:
+        e = e.__cause__
+    return e
 
 
 def _first_line(e: BaseException) -> str:

@@ -18,7 +18,7 @@ import onnxruntime as ort
 
 from pulsify import contract
 from pulsify.dim import evaluate, symbols_of
-from pulsify.errors import VerificationError
+from pulsify.errors import ClientError, ModelError, VerificationError
 from pulsify.graph import Graph
 from pulsify.runtime import StreamSession, open_session
 from pulsify.stages.load import Source
@@ -30,6 +30,9 @@ TOLERANCE = {"float64": 1e-9, "float32": 1e-5, "float16": 1e-2, "bfloat16": 5e-2
 
 #: The most pulses a verification feeds in all, but for the first length.
 _MOST_PULSES = 20_000
+
+
+_OURS = "this is a bug of pulsify: please report it with the model"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +126,8 @@ def make_inputs(g: Graph, length: int, rng: np.random.Generator, batch: int = 1)
             out[v.name or ""] = rng.standard_normal(shape).astype(dtype)
         elif dtype.kind == "b":
             out[v.name or ""] = rng.random(shape) < 0.5
+        elif dtype.kind == "O":
+            out[v.name or ""] = rng.integers(0, 3, shape).astype(str).astype(object)
         elif g.time_axes(v):
             out[v.name or ""] = rng.integers(0, 3, shape).astype(dtype)
         else:
@@ -136,8 +141,16 @@ def verify(source: Source, batch_graph: Graph, pulsed: bytes | Path, seed: int =
 
     ``batch_graph`` is the graph after ``type``. Raises VerificationError on the first disagreement.
     """
-    batch = batch_session(source, batch_graph)
-    session = open_session(pulsed)
+    try:
+        batch = batch_session(source, batch_graph)
+    except ModelError as e:
+        raise VerificationError(
+            "cannot verify: onnxruntime does not load the batch model", why=e.why, hint="--no-verify writes the model unverified"
+        ) from e
+    try:
+        session = open_session(pulsed)
+    except ModelError as e:
+        raise VerificationError("onnxruntime does not load the pulsed model", why=e.why, hint=_OURS) from e
     manifest = contract.loads(session.get_modelmeta().custom_metadata_map)
     step = manifest["pulse_multiple"]
     pulses = [manifest["pulse"]] if isinstance(manifest["pulse"], int) else [step, 3 * step, None]
@@ -153,7 +166,12 @@ def verify(source: Source, batch_graph: Graph, pulsed: bytes | Path, seed: int =
             except Exception as e:  # a stream too short for the batch model
                 failure = str(e).strip().splitlines()[0]
                 continue
-            got = run_stream(session, manifest, inputs, rng, pulse if isinstance(manifest["pulse"], str) else None)
+            try:
+                got = run_stream(session, manifest, inputs, rng, pulse if isinstance(manifest["pulse"], str) else None)
+            except ClientError as e:
+                raise VerificationError(
+                    f"the pulsed model does not stream {length} frames", why=f"{e.what}: {e.why}" if e.why else e.what, hint=_OURS
+                ) from e
             report.lengths.append(length)
             for o in manifest["outputs"]:
                 report.comparisons.append(compare(o, expected[o["name"]], got.get(o["name"]), length))
@@ -230,7 +248,7 @@ def compare(o: Mapping[str, Any], want: np.ndarray, got: np.ndarray | None, leng
             f"the pulsed model disagrees with the batch model on {where}",
             why=f"{len(bad)} of {want.size} values differ by more than {limit:g} of the largest, the first at {frame}"
             f"index {list(index)}: batch {want[index]!s}, stream {got[index]!s}",
-            hint="this is a bug of pulsify: please report it with the model",
+            hint=_OURS,
         )
     return Comparison(name, length, error)
 
