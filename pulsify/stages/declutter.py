@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from pulsify.graph import Graph
 from pulsify.rewrites import (
+    block_transposed,
     drop_dead,
     drop_identities,
     exclusive_sums,
     fix_shapes,
     fold_constants,
+    full_sequences,
     fuse_pads,
+    plain_pools,
     split_axes,
     split_pads,
 )
@@ -21,7 +24,7 @@ from pulsify.rewrites import (
 __all__ = ["REWRITES", "declutter"]
 
 #: In order; each is one pass over the graph.
-REWRITES = (fold_constants, drop_identities, fix_shapes, exclusive_sums, split_pads, split_axes, fuse_pads, drop_dead)
+REWRITES = (fold_constants, drop_identities, full_sequences, fix_shapes, exclusive_sums, block_transposed, plain_pools, split_pads, split_axes, fuse_pads, drop_dead)
 
 
 def declutter(g: Graph) -> Graph:
