@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 
-from pulsify.dim import Dim, DimLike, sym, symbols_of
+from pulsify.dim import DimLike, symbols_of
 from pulsify.errors import PulsifyError, Refusal
-from pulsify.facts import Elems, Fill, Iota, WireFact
-from pulsify.graph import Graph, captured
+from pulsify.facts import MAX_ELEMS, Elems, Fill, Iota, Shape, WireFact
+from pulsify.graph import Graph, captured, subgraphs
 from pulsify.ops._rule import NodeView, find
 
 __all__ = ["infer_node", "view"]
-
-#: Constants up to this many elements are shown to onnx's inference.
-_SMALL = 64
 
 
 def view(g: Graph, node: ir.Node, *, outputs: bool = False) -> NodeView:
@@ -99,6 +97,8 @@ def _static(node: ir.Node, g: Graph) -> list[WireFact]:
 
 def _by_onnx(node: ir.Node, g: Graph) -> dict[str, onnx.TypeProto]:
     """Output types by ``o<k>``, from onnx's own shape inference; empty where it cannot tell."""
+    if subgraphs(node):
+        return _with_subgraphs(node, g)
     types, data = {}, {}
     for k, v in enumerate(node.inputs):
         fact = g.fact(v)
@@ -129,6 +129,26 @@ def _by_onnx(node: ir.Node, g: Graph) -> dict[str, onnx.TypeProto]:
         return {}
 
 
+def _with_subgraphs(node: ir.Node, g: Graph) -> dict[str, onnx.TypeProto]:
+    """The same for a node whose subgraphs read wires by name: they are inputs of a model of this node alone."""
+    inputs = []
+    for v in dict.fromkeys((*node.inputs, *captured(node))):
+        fact = g.facts.get(v) if v is not None else None
+        if v is None or fact is None or fact.dtype == ir.DataType.UNDEFINED:
+            continue
+        dims = None if fact.shape is None else [d if isinstance(d, int) else str(d) for d in fact.shape]
+        inputs.append(onnx.helper.make_tensor_value_info(v.name, int(fact.dtype), dims))
+    outputs = [onnx.ValueInfoProto(name=v.name) for v in node.outputs if v.name]
+    graph = onnx.helper.make_graph([ir.to_proto(node)], "node", inputs, outputs)
+    imports = [onnx.helper.make_opsetid(d, v) for d, v in g.graph.opset_imports.items()]
+    try:
+        typed = onnx.shape_inference.infer_shapes(onnx.helper.make_model(graph, opset_imports=imports))
+    except (onnx.shape_inference.InferenceError, RuntimeError, ValueError):
+        return {}
+    found = {o.name: o.type for o in typed.graph.output if o.type.WhichOneof("value") is not None}
+    return {f"o{k}": found[v.name] for k, v in enumerate(node.outputs) if v.name in found}
+
+
 def _known(fact: WireFact) -> np.ndarray | None:
     """A small constant as numpy."""
     if fact.const is not None and fact.const.size <= MAX_ELEMS:
@@ -143,7 +163,7 @@ def _shape(found: onnx.TypeProto, g: Graph, node: ir.Node) -> Shape | None:
     """The inferred shape where every axis is a number or a dimension of an input."""
     if not found.tensor_type.HasField("shape"):
         return None
-    known = {str(d): d for v in node.inputs if v is not None for d in (g.facts[v].shape or ())}
+    known = {str(d): d for v in (*node.inputs, *captured(node)) if v in g.facts for d in (g.facts[v].shape or ())}
     out: list[DimLike] = []
     for d in found.tensor_type.shape.dim:
         if d.HasField("dim_value"):
