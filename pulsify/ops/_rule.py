@@ -20,7 +20,7 @@ from pulsify.dim import Dim, DimLike
 from pulsify.errors import Refusal
 from pulsify.facts import Elems, Plan, Shape, WireFact
 
-__all__ = ["NodeView", "Rule", "find", "register", "registry"]
+__all__ = ["NodeView", "Refused", "Rule", "find", "register", "registry"]
 
 
 class NodeView:
@@ -146,6 +146,8 @@ class Rule:
     domain = ""
     status = "streams"
     note = ""
+    #: Whether a node that no time reaches is copied where its shape law refuses it.
+    static = True
 
     def infer(self, n: NodeView) -> list[WireFact]:
         """Facts of the outputs. Refuses what it cannot type."""
@@ -154,6 +156,29 @@ class Rule:
     def plan(self, n: NodeView) -> Plan:
         """The region transform. Only called for nodes with a streaming input or output."""
         raise AssertionError(f"{type(self).__name__} has no region transform")
+
+
+class Refused(Rule):
+    """Operators that do not stream, each with the reason and the remedy. Static ones are copied.
+
+    ``anywhere`` refuses static ones too: their results differ from run to run.
+    """
+
+    status = "refused"
+
+    def __init__(self, reason: str, hint: str = "", *, domain: str = "", anywhere: bool = False):
+        self.reason, self.hint, self.note = reason, hint, reason
+        self.domain, self.static = domain, not anywhere
+
+    def infer(self, n: NodeView) -> list[WireFact]:
+        self._refuse(n)
+
+    def plan(self, n: NodeView) -> Plan:
+        self._refuse(n)
+
+    def _refuse(self, n: NodeView) -> NoReturn:
+        axes = next((n.streaming(k) for k in range(len(n.inputs)) if n.streaming(k)), ())
+        n.refuse(self.reason, axis=axes[0] if axes else None, hint=self.hint)
 
 
 _RULES: dict[tuple[str, str], Rule] = {}
