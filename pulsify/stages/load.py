@@ -23,6 +23,7 @@ from pulsify.dim import Dim, DimLike, parse, sym, symbols_of
 from pulsify.errors import ModelError, UsageError
 from pulsify.facts import WireFact
 from pulsify.graph import Graph, batch_symbol, tensor_fact
+from pulsify.stages import _old_rows as old_rows
 
 __all__ = ["OLDEST_OPSET", "OPSET", "AxisSpec", "Source", "load", "read"]
 
@@ -208,6 +209,8 @@ def _upgrade(source: Source) -> ir.Model:
     model = source.model.clone()
     if model.functions:
         passes.InlinePass()(model)
+    if source.opset < 13:
+        old_rows.hide(model)
     large: dict[str, ir.TensorProtocol] = {}
     proto_model = model.clone()
     declared = {v.name for v in proto_model.graph.inputs}
@@ -230,6 +233,7 @@ def _upgrade(source: Source) -> ir.Model:
         out.graph.inputs.remove(value)
         value.const_value = large[value.name or ""]
         out.graph.register_initializer(value)
+    old_rows.show(out)
     out.metadata_props.update(model.metadata_props)
     out.producer_name = model.producer_name
     return out
@@ -256,7 +260,7 @@ def _name_everything(model: ir.Model) -> None:
                 value.name = name
 
 
-def _dims(value: ir.Value) -> tuple[DimLike, ...] | None:
+def declared_dims(value: ir.Value) -> tuple[DimLike, ...] | None:
     """Declared dimensions of an input as expressions; an unnamed one gets a symbol of its own."""
     if value.shape is None:
         return None
@@ -282,7 +286,7 @@ def _identifier(text: str) -> str:
 def _time(model: ir.Model, axis: AxisSpec) -> tuple[list[Any], str, list[str]]:
     """Shapes of the inputs, the stream symbol, and what to tell the user of how it was found."""
     inputs = list(model.graph.inputs)
-    shapes = [_dims(v) for v in inputs]
+    shapes = [declared_dims(v) for v in inputs]
     names = {v.name: i for i, v in enumerate(inputs)}
     used = sorted({s for shape in shapes for d in shape or () for s in symbols_of(d)})
     if axis.axes:

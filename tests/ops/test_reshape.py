@@ -1,0 +1,166 @@
+"""Transpose, Squeeze, Unsqueeze, Flatten, Reshape: time moves but stays whole."""
+
+from __future__ import annotations
+
+from itertools import permutations
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pulsify.errors import Refusal
+from tests.contexts import batches, contexts, pulses, verify
+from tests.contract_check import check
+from tests.graphs import G
+from tests.profiles import examples
+
+
+@given(perm=st.sampled_from([*permutations(range(4)), None]), time=st.integers(0, 3), context=contexts, at=pulses())
+@examples(30)
+def test_transpose(perm: tuple[int, ...] | None, time: int, context: str, at: Any) -> None:
+    shape: list[Any] = [2, 3, 1, 4]
+    shape[time] = "S"
+    order = (3, 2, 1, 0) if perm is None else perm
+    attrs = {} if perm is None else {"perm": perm}
+    verify(lambda g, x: g("Transpose", x, **attrs), shape, context, at, axis=time, out=order.index(time))
+
+
+@given(
+    axes=st.sampled_from([[0], [0, 3], [-1], [-1, 0], None]), context=contexts, at=pulses(), old=st.booleans(),
+)  # fmt: skip
+@examples(20)
+def test_squeeze(axes: list[int] | None, context: str, at: Any, old: bool) -> None:
+    gone = {0, 3} if axes is None else {a % 4 for a in axes}
+
+    def op(g: G, x: str) -> str:
+        if axes is None:
+            return g("Squeeze", x)
+        return g("Squeeze", x, axes=axes) if old else g("Squeeze", x, g.ints(*axes))
+
+    verify(
+        op, [1, 2, "S", 1], context, at, axis=2, out=2 - (0 in gone), rank=4 - len(gone), opset=12 if old else 18,
+    )  # fmt: skip
+
+
+@given(axes=st.sampled_from([[0], [1], [-1], [0, 2], [-2, 0], [2, 3]]), context=contexts, at=pulses(), old=st.booleans())
+@examples(20)
+def test_unsqueeze(axes: list[int], context: str, at: Any, old: bool) -> None:
+    rank = 2 + len(axes)
+    new = {a % rank for a in axes}
+    out = [a for a in range(rank) if a not in new][1]
+
+    def op(g: G, x: str) -> str:
+        return g("Unsqueeze", x, axes=axes) if old else g("Unsqueeze", x, g.ints(*axes))
+
+    verify(op, [2, "S"], context, at, axis=1, out=out, rank=rank, opset=12 if old else 18)
+
+
+#: shape, target, where time goes
+KEPT: list[tuple[list[Any], list[int], int]] = [
+    ([1, 6, "S"], [1, 2, 3, -1], 3),
+    ([1, 6, "S"], [0, 3, 2, -1], 3),
+    (["S", 6], [-1, 2, 3], 0),
+    (["S", 2, 3], [-1, 6], 0),
+    (["S", 2, 3], [0, -1], 0),
+    ([2, "S", 6], [2, -1, 3, 2], 1),
+    ([2, "S", 6], [0, 0, 2, 3], 1),
+    ([2, "S", 6], [0, 0, -1], 1),
+    ([2, 3, "S", 4], [6, -1, 4], 1),
+    ([2, 3, "S", 4], [1, 6, -1, 2, 2], 2),
+    ([2, "S"], [2, 1, -1, 1], 2),
+    (["N", 6, "S"], [0, 2, 3, -1], 3),
+    (["N", "S", 6], [0, -1, 2, 3], 1),
+    (["N", "S", 2, 3], [0, 0, 6], 1),
+]
+
+
+@pytest.mark.parametrize(("shape", "target", "out"), KEPT, ids=lambda v: str(v).replace(" ", ""))
+@given(context=contexts, at=pulses())
+@examples(4)
+def test_reshape_that_keeps_time_whole(shape: list[Any], target: list[int], out: int, context: str, at: Any) -> None:
+    verify(
+        lambda g, x: g("Reshape", x, g.ints(*target)), shape, context, at, axis=shape.index("S"), out=out, rank=len(target)
+    )
+
+
+@given(context=contexts, at=pulses(), batch=st.sampled_from(["N", 2]))
+@examples(10)
+def test_reshape_to_a_shape_read_off_the_tensor(context: str, at: Any, batch: Any) -> None:
+    """``x.view(x.size(0), x.size(1), 2, 3)`` as exporters write it, and back."""
+
+    def op(g: G, x: str) -> str:
+        shape = g("Shape", x)
+        sizes = [g("Unsqueeze", g("Gather", shape, g.const(i, np.int64)), g.ints(0)) for i in range(2)]
+        y = g("Reshape", x, g("Concat", *sizes, g.ints(2, 3), axis=0))
+        return g("Reshape", g("Transpose", y, perm=[0, 1, 3, 2]), shape)
+
+    verify(op, [batch, "S", 6], context, at, axis=1)
+
+
+def test_reshape_of_the_batch_with_the_channels() -> None:
+    """Channels folded into the batch and back; no memory needs the merged axis."""
+    g = G()
+    x = g.input("x", ["N", 2, "S"])
+    shape = g("Shape", x)
+    length = g("Gather", shape, g.ints(2))
+    y = g("Reshape", x, g("Concat", g.ints(-1), length, axis=0))
+    z = g("Reshape", g("Tanh", y), g("Concat", g("Gather", shape, g.ints(0)), g.ints(2), length, axis=0))
+    check(g.model(g("Conv", z, g.weight(2, 2, 3), pads=[2, 0])))
+
+
+@pytest.mark.parametrize(("axis", "shape", "out"), [(1, ["S", 2, 3], 0), (0, [1, 1, "S"], 1), (2, [1, "S", 3], 0), (-1, [1, "S", 3], 0), (2, [1, 1, "S"], 1)])
+@given(context=contexts, at=pulses())
+@examples(4)
+def test_flatten(axis: int, shape: list[Any], out: int, context: str, at: Any) -> None:
+    verify(lambda g, x: g("Flatten", x, axis=axis), shape, context, at, axis=shape.index("S"), out=out, rank=2)
+
+
+MERGED: list[tuple[list[Any], list[int], str]] = [
+    ([1, 3, "S"], [1, -1], r"\[1, 3, S\] becomes \[1, 3\*S\]"),
+    ([1, "S", 3], [1, -1], r"\[1, S, 3\] becomes \[1, 3\*S\]"),
+    (["S", 3], [3, -1], r"\[S, 3\] becomes \[3, S\]"),
+    ([2, "S", 3], [-1, 3], r"becomes \[2\*S, 3\]"),
+]
+
+
+@pytest.mark.parametrize(("shape", "target", "why"), MERGED, ids=lambda v: str(v).replace(" ", ""))
+def test_merging_time_is_refused(shape: list[Any], target: list[int], why: str) -> None:
+    """``[S, 3]`` to ``[3, S]`` has the right sizes and mixes everything."""
+    with pytest.raises(Refusal) as e:
+        verify(lambda g, x: g("Reshape", x, g.ints(*target)), shape, axis=shape.index("S"))
+    assert "cannot pulsify Reshape node" in str(e.value) and f"on axis {shape.index('S')}" in str(e.value)
+    assert e.match(f"it does not keep time whole: .*{why}")
+
+
+def test_a_baked_time_axis_is_named_with_numbers() -> None:
+    with pytest.raises(Refusal, match=r"(?s)Reshape node 'n_reshape_\d'.*it reshapes 6\*S elements to \[1, 96, 6\]"):
+        verify(lambda g, x: g("Reshape", x, g.ints(1, 96, 6)), [1, "S", 6], axis=1)
+
+
+def test_flatten_that_merges_is_refused() -> None:
+    with pytest.raises(Refusal, match="Flatten node .*on axis 2\n  why:  it does not keep time whole"):
+        verify(lambda g, x: g("Flatten", x), [1, 3, "S"])
+
+
+def test_squeezing_time_is_refused() -> None:
+    with pytest.raises(Refusal, match="it squeezes axis 1, which is S long"):
+        verify(lambda g, x: g("Squeeze", x, g.ints(1)), [2, "S"], axis=1)
+    with pytest.raises(Refusal):
+        verify(lambda g, x: g("Squeeze", x, g.ints(0)), [2, "S"], axis=1)
+
+
+@given(batch=batches, at=pulses(), swaps=st.lists(st.sampled_from([(0, 2, 1), (2, 0, 1), (1, 2, 0), (2, 1, 0)]), min_size=1, max_size=3))
+@examples(10)
+def test_axis_moves_between_windows(batch: Any, at: Any, swaps: list[tuple[int, ...]]) -> None:
+    """Buffers sit on whatever axis time happens to be."""
+    g = G()
+    x = g.input("x", [batch, 3, "S"])
+    y, time = x, 2
+    for perm in swaps:
+        y = g("Transpose", y, perm=perm)
+        time = perm.index(time)
+        starts = [g("Slice", y, g.ints(k), g.ints(k - 2 if k < 2 else 2**62), g.ints(time)) for k in (0, 1, 2)]
+        y = g("Sum", starts[0], g("Tanh", starts[1]), starts[2])
+    check(g.model(y), "S", at)
