@@ -212,7 +212,11 @@ class State:
     dtype: ir.DataType
     shape: tuple[int | str, ...]
     axis: int | None
+    ``evaluate``
+        the first frames of the outputs, of a ``custom`` plan, from the first frames of the inputs: what a prologue
+        needs to know where no operator of the standard says it.
     batch_axis: int | None
     kind: str
     origin: str
     zeros_read: bool = True
+    evaluate: Callable[[Sequence[Any]], Sequence[Any]] | None = None

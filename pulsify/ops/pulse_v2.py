@@ -9,6 +9,10 @@ Mask           writes a value where frames lie outside the stream
 Position       the index of every frame of a pulse, per batch row
 Valid          which frames of a pulse are real, per batch row
 Started        whether a batch row has had a pulse before
+Bound          where in a pulse the real frames begin, or end, per batch row
+Source         which frame of a region each frame of a pulse is read from, per batch row
+Length         a length law at the real frames so far, per batch row
+Take           frames of a wire by the numbers of a Source, broadcast over the other axes
 Count          real frames so far on a wire, per batch row
 State          a state's past
 Store          a state's present
@@ -75,7 +79,7 @@ def _dim(text: str | int) -> DimLike:
 
 register(SameShape(), "PulseV2Pad", "PulseV2Slice", "Mask")
 register(Buffer(), "PulseV2Buffer", "Delay")
-register(Shaped(ir.DataType.INT64), "Position", "Count")
+register(Shaped(ir.DataType.INT64), "Position", "Length", "Count", "Bound", "Source")
 register(Shaped(ir.DataType.BOOL), "Valid", "Started")
 register(Store(), "Store")
 register(State(), "State")

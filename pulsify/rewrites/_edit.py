@@ -32,12 +32,18 @@ class Editor:
         return value
 
     def before(
-        self, node: ir.Node, op: str, inputs: Sequence[ir.Value | None], stem: str, attributes: Mapping[str, Any] | None
+        self,
+        node: ir.Node,
+        op: str,
+        inputs: Sequence[ir.Value | None],
+        stem: str,
+        attributes: Mapping[str, Any] | None,
+        domain: str = "",
     ) -> ir.Value:
         """A new node in front of ``node``; returns its output."""
         out = self.build.value(stem)
         attrs = [ir.convenience.convert_attribute(k, v) for k, v in (attributes or {}).items()]
-        new = ir.Node("", op, inputs, attrs, outputs=[out], name=self.build.unique(f"{stem}/{op}"))
+        new = ir.Node(domain, op, inputs, attrs, outputs=[out], name=self.build.unique(f"{stem}/{op}"))
         self.g.graph.insert_before(node, new)
         infer_node(self.g, new)
         return out

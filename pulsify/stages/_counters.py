@@ -200,3 +200,7 @@ def parse_rate(text: str) -> Fraction:
 def parse_length(text: str) -> DimLike:
     """A length law as attributes of pseudo-operators hold it."""
     return parse(text)
+    def length(self, d: DimLike, rank: int, batch_axis: int | None) -> ir.Value:
+        """A length law of V, shaped to broadcast."""
+        return self._place(self._length(d), rank, batch_axis)
+

@@ -140,6 +140,18 @@ class Lowering:
 
     def started(self, rank: int, batch_axis: int | None) -> ir.Value:
         """Whether a row has had a pulse before this one: bool, N on ``batch_axis`` and else 1."""
+    def demand(self, output: int, axis: int) -> Any:
+        """Which frames ``[low, high)`` of an output any output of the model depends on; None if none does."""
+        return self._w.s.demand.get((self.node.outputs[output], axis))
+
+    def length(self, law: DimLike, rank: int, batch_axis: int | None) -> ir.Value:
+        """A length law as if the stream ended now, per row: int64, N on ``batch_axis`` and else 1."""
+        shape: list[DimLike] = [1] * rank
+        if self._w.g.batch is not None and batch_axis is not None:
+            shape[batch_axis] = self.batch
+        place = {"shape": [str(d) for d in shape], "batch": -1 if batch_axis is None else batch_axis}
+        return self.op("Length", [], "length", domain=DOMAIN, length=str(law), **place)
+
         shape: list[DimLike] = [1] * rank
         if self._w.g.batch is not None and batch_axis is not None:
             shape[batch_axis] = self.batch

@@ -143,6 +143,10 @@ class _Emitter:
     @staticmethod
     def _placed(node: ir.Node) -> tuple[Any, int, int | None]:
         a = node.attributes
+    def _length(self, node: ir.Node) -> None:
+        a, rank, batch = self._placed(node)
+        self._swap(node, [self.counters.length(parse_length(a.get_string("length")), rank, batch)])
+
         batch = a.get_int("batch")
         return a, len(a.get_strings("shape")), None if batch < 0 else batch
 
