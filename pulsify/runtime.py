@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -94,8 +95,8 @@ class StreamSession:
                 hint=f"a multiple of {step}" if self._dynamic else "leave the pulse out",
             )
         self._pulse = pulse if self._dynamic else int(m["pulse"])
-        self._static = {k: np.asarray(v) for k, v in (static or {}).items()}
-        self._batch = batch
+        self._static = {k: self._check_static(k, v) for k, v in (static or {}).items()}
+        self._asked_batch = batch
         self._filler = filler
         self.reset()
 
@@ -120,7 +121,8 @@ class StreamSession:
     # -- streaming -------------------------------------------------------------------------------------------------
 
     def reset(self) -> None:
-        """Start a new stream: zero states, nothing pending."""
+        """Start a new stream: zero states, nothing pending, any number of rows (unless ``batch`` was given)."""
+        self._batch = self._asked_batch
         self._pending: dict[str, list[np.ndarray]] = {name: [] for name in self._streams}
         self._received = dict.fromkeys(self._streams, 0)
         self._states: dict[str, np.ndarray] | None = None
@@ -141,19 +143,21 @@ class StreamSession:
         if self._done:
             raise ClientError("the stream is finished", why="finish() was called", hint="reset() starts a new one")
         given = {**(chunks or {}), **named}
+        self._need_statics()
         checked = {name: self._check(name, np.asarray(value)) for name, value in given.items()}
         missing = set(self._streams) - set(checked)
         if missing:
             raise ClientError(
                 f"no chunk for {', '.join(sorted(missing))}", why=f"the model streams {', '.join(self._streams)}"
             )
-        seconds = {n: a.shape[self._streams[n]["axis"]] / self._ratio(n) for n, a in checked.items()}
-        if len(set(seconds.values())) > 1:
+        spans = {n: a.shape[self._streams[n]["axis"]] / self._ratio(n) for n, a in checked.items()}
+        if len(set(spans.values())) > 1:
             raise ClientError(
                 "the chunks differ in length",
-                why=", ".join(f"{n} holds {s:g} frames of {self.manifest['symbol']}" for n, s in seconds.items()),
+                why=", ".join(f"{n} holds {float(s):g} frames of {self.manifest['symbol']}" for n, s in spans.items()),
                 hint="feed the same stretch of the stream on every input",
             )
+        self._batch = self._rows(checked)
         for name, array in checked.items():
             self._pending[name].append(array)
             self._received[name] += array.shape[self._streams[name]["axis"]]
@@ -162,12 +166,17 @@ class StreamSession:
             if not size:
                 break
             self._run({n: self._take(n, size) for n in self._streams}, size, size)
+        for parts in self._pending.values():
+            if parts:
+                # What waits for the next pulse is a copy: the caller may reuse the chunk's memory.
+                parts[-1] = np.array(parts[-1])
         return self._collect()
 
     def finish(self) -> dict[str, np.ndarray]:
         """End the stream; return the exact tail. ClientError where the batch model is not defined for its length."""
         if self._done:
             raise ClientError("the stream is finished", why="finish() was called", hint="reset() starts a new one")
+        self._need_statics()
         total = self._total()
         self._check_length(total)
         rest = total - self._real
@@ -207,17 +216,50 @@ class StreamSession:
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
-    def _ratio(self, name: str) -> float:
+    def _ratio(self, name: str) -> Fraction:
         """Frames of an input per frame of the stream symbol."""
-        step = self.manifest["pulse_multiple"]
+        step = int(self.manifest["pulse_multiple"])
         frames = self._streams[name]["frames"]
         if self._dynamic:
-            return float(contract.evaluate(frames, **{self.manifest["pulse"]: step}) / step)
-        return int(frames) / int(self.manifest["pulse"])
+            return Fraction(contract.evaluate(frames, **{self.manifest["pulse"]: step}), step)
+        return Fraction(int(frames), int(self.manifest["pulse"]))
 
     def _total(self) -> int:
+        """Frames of the stream symbol received."""
         name = next(iter(self._streams))
-        return round(self._received[name] / self._ratio(name))
+        total = self._received[name] / self._ratio(name)
+        if total.denominator > 1:
+            raise ClientError(
+                f"a stream of {self._received[name]} frames on {name!r}",
+                why=f"the input holds {self._ratio(name)} frames per frame of {self.manifest['symbol']}",
+            )
+        return int(total)
+
+    def _need_statics(self) -> None:
+        for name in self._statics:
+            if name not in self._static:
+                raise ClientError(f"no value for the static input {name!r}", hint=f"StreamSession(..., static={{{name!r}: ...}})")
+
+    def _check_static(self, name: str, value: Any) -> np.ndarray:
+        if name not in self._statics:
+            raise ClientError(
+                f"{name!r} is not a static input",
+                why=f"the model has {', '.join(self._statics) or 'none'}",
+                hint="feed() takes the streaming inputs" if name in self._streams else "",
+            )
+        want = np.dtype(self._dtype[name])
+        array = value if isinstance(value, np.ndarray) else np.asarray(value, dtype=want)
+        if array.dtype != want:
+            raise ClientError(f"static input {name!r} is {array.dtype}", why=f"the model takes {want}", hint=f"astype(np.{want})")
+        return array
+
+    def _rows(self, chunks: Mapping[str, np.ndarray]) -> int | None:
+        """The number of rows, from the first chunk that has any."""
+        for name, array in chunks.items():
+            axis = self._batch_axis(name)
+            if self._batch is None and axis is not None:
+                return int(array.shape[axis])
+        return self._batch
 
     def _check(self, name: str, array: np.ndarray) -> np.ndarray:
         if name not in self._streams:
@@ -239,8 +281,6 @@ class StreamSession:
             if a == axis:
                 continue
             if a == batch:
-                if self._batch is None:
-                    self._batch = got
                 d = self._batch
             if isinstance(d, int) and got != d:
                 raise ClientError(f"chunk {name!r} is {got} long on axis {a}", why=f"the model takes {d} there")
@@ -255,13 +295,14 @@ class StreamSession:
         return None
 
     def _next_pulse(self) -> int:
-        name = next(iter(self._streams))
-        frames = sum(a.shape[self._streams[name]["axis"]] for a in self._pending[name])
-        waiting = int(round(frames / self._ratio(name)))
+        """Frames of the next pulse; 0 while there are too few."""
+        waiting = min(
+            sum(a.shape[i["axis"]] for a in self._pending[n]) // self._ratio(n) for n, i in self._streams.items()
+        )
         if self._pulse is not None:
             return self._pulse if waiting >= self._pulse else 0
         step = int(self.manifest["pulse_multiple"])
-        return waiting // step * step
+        return int(waiting) // step * step
 
     def _join(self, name: str) -> np.ndarray:
         parts = self._pending[name]
@@ -317,10 +358,7 @@ class StreamSession:
         if self._states is None:
             self._states = self._zero_states()
         feeds = {**arrays, **self._states}
-        for name in self._statics:
-            if name not in self._static:
-                raise ClientError(f"no value for the static input {name!r}", hint=f"StreamSession(..., static={{{name!r}: ...}})")
-            feeds[name] = self._static[name]
+        feeds.update(self._static)
         if m["valid"] is not None:
             (rows,) = self._shape[m["valid"]["input"]]
             feeds[m["valid"]["input"]] = np.full([rows if isinstance(rows, int) else self._batch or 1], real, dtype=np.int64)
