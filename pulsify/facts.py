@@ -17,7 +17,7 @@ import onnx_ir as ir
 
 from pulsify.dim import Dim, DimLike, symbols_of
 
-__all__ = ["AxisRegion", "Elems", "Fill", "Iota", "Need", "Plan", "Shape", "State", "Stream", "Window", "WireFact"]
+__all__ = ["AxisRegion", "Elems", "Fill", "Iota", "Need", "Plan", "Shape", "Splice", "State", "Stream", "Window", "WireFact"]
 
 Shape = tuple[DimLike, ...]
 
@@ -128,13 +128,15 @@ class Window:
 
     With input delay d the least output delay is ``up * ceil((d + span - stride - before) / stride)``, and an output of
     delay ``up*e`` reads ``stride*e + before - d`` frames behind the current input chunk. ``up`` is 1 but where an
-    operator makes several frames of each.
+    operator makes several frames of each. ``whole``: a part of a window at the end of a chunk must not be there (where
+    False it is ignored).
     """
 
     stride: int = 1
     before: int = 0
     span: int = 1
     up: int = 1
+    whole: bool = False
 
     def least_delay(self, delay: int) -> int:
         """up * ceil((delay + span - stride - before) / stride)."""
@@ -162,6 +164,28 @@ class Stream:
     needs: tuple[Need, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Splice:
+    """Frames beside a stream: ``out[i] = in[i - before]`` where that exists, and something known elsewhere.
+
+    ``mode``
+        ``edge``: ``in[clip(i - before, 0, L - 1)]``; ``reflect``: mirrored at both ends; ``join``: frames of the
+        static inputs ``first`` (``before`` in all) and ``last``.
+    """
+
+    mode: str
+    before: int
+    after: DimLike
+    first: tuple[int, ...] = ()
+    last: tuple[int, ...] = ()
+
+    def needs(self, frame: int) -> int:
+        """The output frame that comes together with the last input frame that ``frame`` is made of."""
+        if frame >= self.before or self.mode == "join":
+            return frame
+        return self.before if self.mode == "edge" else 2 * self.before - frame
+
+
 @dataclass(frozen=True)
 class Plan:
     """A rule's answer: for each time axis of each output, the input regions it needs.
@@ -169,7 +193,7 @@ class Plan:
     ``kind``
         ``op`` keeps the operator; ``pad`` and ``slice`` are bookkeeping on a wire (their pseudo-operators change the
         region, not the data); ``stride`` keeps every n-th frame; ``free`` makes frames from nothing (every frame
-        known from its index alone); ``custom`` builds its own nodes with ``lower``.
+        known from its index alone); ``splice`` puts frames beside a stream; ``custom`` builds its own nodes with ``lower``.
     ``attributes``
         replaces attributes of the pulsed node.
     ``dims``
@@ -177,6 +201,8 @@ class Plan:
         (``reshape``, ``expand``, ``tile``).
     ``pad``, ``pad_value``
         (axis, before, after) and the value of a ``pad``.
+    ``splice``
+        the frames a ``splice`` puts beside its input; its readers take what they need straight from the input.
     ``consumes``
         inputs read frame by frame, as they come, into a memory; their result is no stream.
     ``ends``
@@ -186,6 +212,9 @@ class Plan:
     ``lower``
         builds the pulsed nodes of a ``custom`` plan: a function of the Lowering (stages/_lowering.py) that returns one
         wire per output of the node.
+    ``evaluate``
+        the first frames of the outputs, of a ``custom`` plan, from the first frames of the inputs: what a prologue
+        needs to know where no operator of the standard says it.
     """
 
     streams: tuple[Stream, ...]
@@ -194,10 +223,12 @@ class Plan:
     dims: tuple[int, str] | None = None
     pad: tuple[int, int, DimLike] | None = None
     pad_value: Any = None
+    splice: Splice | None = None
     consumes: tuple[Need, ...] = ()
     ends: bool = False
     memory: bool = False
     lower: Callable[[Any], Sequence[Any]] | None = None
+    evaluate: Callable[[Sequence[Any]], Sequence[Any]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,11 +243,7 @@ class State:
     dtype: ir.DataType
     shape: tuple[int | str, ...]
     axis: int | None
-    ``evaluate``
-        the first frames of the outputs, of a ``custom`` plan, from the first frames of the inputs: what a prologue
-        needs to know where no operator of the standard says it.
     batch_axis: int | None
     kind: str
     origin: str
     zeros_read: bool = True
-    evaluate: Callable[[Sequence[Any]], Sequence[Any]] | None = None

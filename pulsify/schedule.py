@@ -20,8 +20,8 @@ from math import ceil, lcm
 import onnx_ir as ir
 
 from pulsify.dim import DimLike, floor, law, slope
-from pulsify.errors import InternalError, Refusal
-from pulsify.facts import Fill, Iota, Plan, Stream, Window
+from pulsify.errors import InternalError, PulsifyError, Refusal
+from pulsify.facts import Fill, Iota, Need, Plan, Splice, Stream, Window
 from pulsify.graph import Graph
 from pulsify.ops._infer import view
 from pulsify.ops._rule import find
@@ -64,6 +64,26 @@ class Reach:
         return None if self.unbounded else ceil(self.width)
 
 
+@dataclass(frozen=True, slots=True)
+class Spliced:
+    """A wire with frames beside the stream, as readers find it that make what they need from its source.
+
+    Frames from ``splice.before`` on have the delay ``base``; an earlier one comes with a later one.
+    """
+
+    splice: Splice
+    base: int
+    reach: Reach
+
+    def least_delay(self, w: Window) -> int:
+        """The steady delay, and the wait of the first block for what its mirrored frames are made of."""
+        steady = w.least_delay(self.base)
+        first = max(0, -w.before)
+        if self.splice.needs(first) == first:
+            return steady
+        return max(steady, w.up * -(-(self.base + self.splice.needs(first) + 1 - w.stride) // w.stride))
+
+
 @dataclass
 class Schedule:
     """The answer. ``masks`` tells of each Pad node whether its (start, end) must be written."""
@@ -78,16 +98,27 @@ class Schedule:
     #: Raised input delays: what a Pad that writes the end needs of its source.
     holds: dict[ir.Node, int] = field(default_factory=dict)
     prologues: Prologues = field(default_factory=Prologues)
+    splices: dict[Point, Spliced] = field(default_factory=dict)
+
+    def reads_source(self, point: Point, node: ir.Node, plan: Plan) -> Spliced | None:
+        """Whether a node makes what it needs of a spliced wire from that wire's source."""
+        windows = plan.kind in ("op", "slice", "stride") and not plan.consumes and node not in self.holds
+        return self.splices.get(point) if windows else None
 
 
-def make_plans(g: Graph) -> dict[ir.Node, Plan]:
-    """Every streaming node's region transform. Refuses by name."""
+def make_plans(g: Graph, obstacles: list[PulsifyError] | None = None) -> dict[ir.Node, Plan]:
+    """Every streaming node's region transform. Refuses by name; with ``obstacles``, collects the refusals there."""
     plans = {}
     for node in g.graph:
         if any(g.time_axes(v) for v in (*node.inputs, *node.outputs) if v is not None):
             rule = find(node.domain, node.op_type)
             assert rule is not None, "type refuses a streaming node without a rule"
-            plans[node] = rule.plan(view(g, node, outputs=True))
+            try:
+                plans[node] = rule.plan(view(g, node, outputs=True))
+            except Refusal as e:
+                if obstacles is None:
+                    raise
+                obstacles.append(e)
     return plans
 
 
@@ -145,6 +176,9 @@ def _demand(g: Graph, s: Schedule) -> None:
             for need in stream.needs:
                 source = node.inputs[need.input]
                 assert source is not None
+                if plan.kind == "splice":
+                    _ask(g, s, (source, need.axis), 0, g.facts[source].shape[need.axis])  # type: ignore[index]
+                    continue
                 w = need.window
                 length = g.facts[source].shape[need.axis]  # type: ignore[index]
                 blocks = -floor(-want.high * Fraction(1, w.up))
@@ -178,7 +212,7 @@ def _delay(g: Graph, s: Schedule, node: ir.Node, plan: Plan, stream: Stream) -> 
         source = node.inputs[need.input]
         assert source is not None
         point = (source, need.axis)
-        if source in s.free and need.window != Window():
+        if source in s.free and (need.window != Window() or plan.kind == "splice"):
             # A window over frames made from nothing: they are provided as if they had been sent.
             s.delays.setdefault(point, 0)
             s.reach.setdefault(point, Reach(1 / s.rates[point], Fraction(0), Fraction(0)))
@@ -197,11 +231,18 @@ def _delay(g: Graph, s: Schedule, node: ir.Node, plan: Plan, stream: Stream) -> 
         )
     rate = rates.pop() if rates else slope(length, g.symbol) or Fraction(0)
     _check_length(g, node, plan, stream, length)
-    delay = max((n.window.least_delay(max(s.delays[p], s.holds.get(node, s.delays[p]))) for n, p in live), default=0)
+    if plan.kind == "splice":
+        _splice(g, s, plan, live[0][1], (out, stream.axis))
+    delay = max((_least(s, node, plan, n, p, (out, stream.axis)) for n, p in live), default=0)
     if delay < 0 and not s.prologues.extend(g, node, plan, stream, delay):
         delay = 0
     s.delays[out, stream.axis], s.rates[out, stream.axis] = delay, rate
-    reach = _reach(s, [(n.window, p) for n, p in live], rate)
+    if plan.kind == "splice":
+        reach = _reach(s, [], rate, [(Window(), s.splices[out, stream.axis])])
+    else:
+        spliced = [(n.window, s.reads_source(p, node, plan)) for n, p in live]
+        plain = [(n.window, p) for n, p in live if s.reads_source(p, node, plan) is None]
+        reach = _reach(s, plain, rate, [(w, x) for w, x in spliced if x is not None])
     s.reach[out, stream.axis] = replace(reach, unbounded=True) if plan.memory else reach
 
 
@@ -213,6 +254,25 @@ def _anchor(g: Graph, s: Schedule, node: ir.Node, plan: Plan) -> None:
         if source in s.free:
             s.delays.setdefault((source, need.axis), 0)
             s.reach.setdefault((source, need.axis), Reach(1 / s.rates[source, need.axis], Fraction(0), Fraction(0)))
+
+
+def _least(s: Schedule, node: ir.Node, plan: Plan, need: Need, point: Point, out: Point) -> int:
+    if plan.kind == "splice":
+        return max(0, s.splices[out].least_delay(Window()))
+    spliced = s.reads_source(point, node, plan)
+    if spliced is not None:
+        return spliced.least_delay(need.window)
+    return need.window.least_delay(max(s.delays[point], s.holds.get(node, s.delays[point])))
+
+
+def _splice(g: Graph, s: Schedule, plan: Plan, source: Point, out: Point) -> None:
+    """Where frames follow the last, none is sent before it is certain to be one of the stream's."""
+    assert plan.splice is not None
+    delay, r = s.delays[source], s.reach[source]
+    if plan.splice.after != 0:
+        delay = max(delay, certain_delay(g.facts[source[0]].shape[source[1]], s.rates[source], g.symbol))  # type: ignore[index]
+    before = plan.splice.before
+    s.splices[out] = Spliced(plan.splice, delay - before, replace(r, back=r.back + r.sigma * before))
 
 
 def _hold(g: Graph, s: Schedule, node: ir.Node, plan: Plan) -> None:
@@ -233,7 +293,9 @@ def _check_length(g: Graph, node: ir.Node, plan: Plan, stream: Stream, length: D
     for need in stream.needs:
         source = node.inputs[need.input]
         w, given = need.window, g.facts[source].shape[need.axis]  # type: ignore[index]
-        if plan.kind == "pad" and plan.pad is not None and plan.pad[0] == stream.axis:
+        if plan.splice is not None:
+            predicted = given + plan.splice.before + plan.splice.after
+        elif plan.kind == "pad" and plan.pad is not None and plan.pad[0] == stream.axis:
             predicted = given + plan.pad[1] + plan.pad[2]
         elif w == Window():
             predicted = given
@@ -274,14 +336,17 @@ def certain_delay(length: DimLike, rate: Fraction, symbol: str) -> int:
     return max(worst)
 
 
-def _reach(s: Schedule, needs: Iterable[tuple[Window, Point]], rate: Fraction) -> Reach:
+def _reach(
+    s: Schedule, needs: Iterable[tuple[Window, Point]], rate: Fraction, spliced: Iterable[tuple[Window, Spliced]] = ()
+) -> Reach:
     sigma = 1 / rate if rate else Fraction(1)
     back = ahead = None
     unbounded = False
-    for w, point in needs:
-        r = s.reach[point]
+    reads = [(w, s.reach[point], w.span - 1 - w.before) for w, point in needs]
+    reads += [(w, x.reach, max(w.span - 1 - w.before, x.splice.needs(max(0, -w.before)))) for w, x in spliced]
+    for w, r, last in reads:
         unbounded |= r.unbounded
-        a = r.width + r.sigma * (w.span - 1 - w.before) - r.back
+        a = r.width + r.sigma * last - r.back
         b = r.sigma * w.before + r.back + sigma * (w.up - 1)
         back = b if back is None else max(back, b)
         ahead = a if ahead is None else max(ahead, a)

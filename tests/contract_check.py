@@ -140,12 +140,17 @@ def _check_file(c: Conversion) -> None:
     assert all(d.domain != "pulsify" for d in c.model.opset_import)
 
 
+def _allowed(c: Conversion, length: int) -> int:
+    """The least length from there on for which the batch model is defined."""
+    assume = c.batch.assume
+    return next(s for s in range(length, length + assume.least + assume.modulus + 1) if assume.allows(s))
+
+
 def _lengths(c: Conversion, pulse: int) -> list[int]:
     reach = max([o["receptive_field"] or 1 for o in c.manifest["outputs"]] or [1])
-    m = c.batch.assume.modulus
     least = max(1, c.batch.assume.least)
     raw = {1, 2, 3, pulse - 1, pulse, pulse + 1, reach - 1, reach, reach + 1, reach + 2 * pulse + 1, 3 * pulse + reach + 2, least}
-    return sorted({s for s in raw | {-(-s // m) * m for s in raw} if s > 0})
+    return sorted({s for s in raw if s > 0} | {_allowed(c, s) for s in raw if s > 0})
 
 
 def _length(o: dict[str, Any], c: Conversion, length: int) -> int:
@@ -304,7 +309,7 @@ def check_least_delay(model: onnx.ModelProto | str, axis: str | Sequence[str] | 
     reach = max([o["receptive_field"] or 1 for o in c.manifest["outputs"]] or [1])
     least = max(1, c.batch.assume.least)
     pulses = -(-(3 * reach + least + extra) // step) + 6
-    total = pulses * step
+    total = _allowed(c, pulses * step)
     batch = batch_session(c.source, c.batch)
     rng = np.random.default_rng(1)
     base = random_inputs(c, total, rng)
@@ -312,10 +317,10 @@ def check_least_delay(model: onnx.ModelProto | str, axis: str | Sequence[str] | 
     axes = {i["name"]: i["axis"] for i in c.manifest["inputs"] if i["axis"] is not None}
     first_k = max(1, -(-(reach + least) // step))
     needed = {o["name"]: 0 for o in c.manifest["outputs"] if o["axis"] is not None}
-    for k in range(first_k, (total - reach) // step - 1):
-        for length in (total, k * step, k * step + 1, k * step + 2, k * step + step):
-            if not c.batch.assume.allows(length):
-                continue
+    for k in range(1, (pulses * step - reach) // step - 1):
+        # The batch model need not be defined for the shortest streams.
+        ends = (k * step, k * step + 1, k * step + 2, k * step + step) if k >= first_k else ()
+        for length in sorted({total, *(_allowed(c, s) for s in ends)}):
             changed = _continued(c, base, axes, k * step, total, length, rng)
             got = _run_batch(batch, changed)
             for o in c.manifest["outputs"]:

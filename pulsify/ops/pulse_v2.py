@@ -59,6 +59,11 @@ class Shaped(Pseudo):
         return [WireFact(self.dtype, tuple(_dim(d) for d in n.attr("shape", ())))]
 
 
+class Take(Pseudo):
+    def infer(self, n: NodeView) -> list[WireFact]:
+        return [WireFact(n.fact(0).dtype, tuple(_dim(d) for d in n.attr("shape")))]
+
+
 class Store(Pseudo):
     def infer(self, n: NodeView) -> list[WireFact]:
         return []
@@ -81,5 +86,6 @@ register(SameShape(), "PulseV2Pad", "PulseV2Slice", "Mask")
 register(Buffer(), "PulseV2Buffer", "Delay")
 register(Shaped(ir.DataType.INT64), "Position", "Length", "Count", "Bound", "Source")
 register(Shaped(ir.DataType.BOOL), "Valid", "Started")
+register(Take(), "Take")
 register(Store(), "Store")
 register(State(), "State")

@@ -12,9 +12,9 @@ from fractions import Fraction
 import numpy as np
 import onnx_ir as ir
 
-from pulsify.dim import Dim, DimLike, parse, symbols_of
+from pulsify.dim import Dim, DimLike, parse, sym, symbols_of
 from pulsify.errors import Refusal
-from pulsify.facts import State
+from pulsify.facts import Splice, State
 from pulsify.graph import Graph, NodeBuilder, StateSlot
 from pulsify.stages._expressions import write_expression
 
@@ -113,18 +113,17 @@ class Counters:
         """``position * rate``: the index of the chunk's first frame at delay 0, per row."""
         return self._once(("start", rate), lambda: self._scaled(self.position(), rate, "start"))
 
-    def _steps(self, rate: Fraction, offset: int, sign: int, rank: int, axis: int) -> ir.Value:
-        """``offset + sign*k`` for the frames k of a pulse, along an axis of a tensor of the given rank."""
+    def _steps(self, rate: Fraction, offset: int, sign: int, rank: int, axis: int, more: int = 0) -> ir.Value:
+        """``offset + sign*k`` for the frames k of a pulse (and ``more``), along an axis of a tensor of the given rank."""
         assert self.g.pulse is not None
         if isinstance(self.g.pulse.size, int):
-            n = int(self.g.pulse.size * rate)
+            n = int(self.g.pulse.size * rate) + more
             return self.build.const((offset + sign * np.arange(n)).reshape([n if a == axis else 1 for a in range(rank)]), "steps")
 
         def make() -> ir.Value:
-            n = self._once(("n", rate), lambda: self._scaled(self.pulse(), rate, "frames.size"))
-            size = self._once(("n0", rate), lambda: self.build.op("Squeeze", [n], "frames.count"))
+            size = self._size(rate, more)
             zero, one = (self.build.const(v, f"int_{v}") for v in (0, 1))
-            steps = self._once(("range", rate), lambda: self.build.op("Range", [zero, size, one], "frames.index"))
+            steps = self._once(("range", rate, more), lambda: self.build.op("Range", [zero, size, one], "frames.index"))
             if sign < 0:
                 steps = self.build.op("Neg", [steps], "frames.back")
             if offset:
@@ -132,7 +131,70 @@ class Counters:
             axes = [a for a in range(rank) if a != axis]
             return self.build.op("Unsqueeze", [steps, self.build.const(axes)], "frames.row") if axes else steps
 
-        return self._once(("steps", rate, offset, sign, rank, axis), make)
+        return self._once(("steps", rate, offset, sign, rank, axis, more), make)
+
+    def _size(self, rate: Fraction, more: int) -> ir.Value:
+        """Frames of a wire per pulse and ``more``: a scalar."""
+        assert self.g.pulse is not None
+        if isinstance(self.g.pulse.size, int):
+            return self.build.const(int(self.g.pulse.size * rate) + more, "frames")
+        n = self._frames(rate)
+        if not more:
+            return n
+        return self._once(
+            ("size", rate, more), lambda: self.build.op("Add", [n, self.build.const(more, "more")], "frames.count")
+        )
+
+    def source(
+        self, rate: Fraction, delay: int, overlap: int, splice: Splice, length: DimLike, history: int, kept: int,
+        rank: int, axis: int, batch_axis: int | None,
+    ) -> ir.Value:  # fmt: skip
+        """Where frames ``i`` in ``[n*T - delay - overlap, ..)`` of a spliced wire lie in a region of its source that
+        begins at ``n*T - history`` and holds ``kept`` frames besides the pulse: int64 ``[.., N, .., n + overlap, ..]``.
+
+        ``j = i - before``; for ``edge`` ``clip(j, 0, L(V) - 1)``, for ``reflect`` ``|j|`` and ``last - |last - j|``, both
+        counted from the region's first frame. A ``join`` is looked up in its first frames, the region and its last ones.
+        """
+        first, ends = splice.before > 0, splice.after != 0
+        key = (
+            "source", rate, delay, overlap, splice.mode, splice.before, ends, length if ends else None, history, kept,
+            rank, axis, batch_axis, splice.after if splice.mode == "join" else None,
+        )  # fmt: skip
+
+        def make() -> ir.Value:
+            begin = self._place(self._start(rate), rank, batch_axis)
+            from_ = -delay - overlap - splice.before
+            j = self.build.op("Add", [begin, self._steps(rate, from_, 1, rank, axis, overlap)], "source.frame")
+            most = self._size(rate, kept - 1)
+            if splice.mode == "join":
+                out = self._steps(rate, from_ + history + splice.before, 1, rank, axis, overlap)
+                if first:
+                    early = self.build.op("Less", [j, self.build.const([0])], "source.first")
+                    table = self.build.op("Add", [j, self.build.const([splice.before])], "source.early")
+                    out = self.build.op("Where", [early, table, out], "source")
+                if ends:
+                    past = self.build.op("Sub", [j, self._place(self._length(length), rank, batch_axis)], "source.past")
+                    late = self.build.op("GreaterOrEqual", [past, self.build.const([0])], "source.last")
+                    table = self.build.op("Add", [past, self._size(rate, kept + splice.before)], "source.late")
+                    out = self.build.op("Where", [late, table, out], "source")
+                most = self._size(rate, kept - 1 + splice.before + int(splice.after))  # type: ignore[arg-type]
+            else:
+                if first:
+                    reflect = splice.mode == "reflect"
+                    j = self.build.op(*(("Abs", [j]) if reflect else ("Max", [j, self.build.const([0])])), "source.first")
+                if ends:
+                    last = self.build.op("Sub", [self._length(length), self.build.const([1])], "last")
+                    last = self._place(last, rank, batch_axis)
+                    if splice.mode == "reflect":
+                        gap = self.build.op("Abs", [self.build.op("Sub", [last, j], "source.gap")], "source.gap")
+                        j = self.build.op("Sub", [last, gap], "source.last")
+                    else:
+                        j = self.build.op("Min", [j, last], "source.last")
+                start = self.build.op("Sub", [begin, self.build.const([history])], "source.begin") if history else begin
+                out = self.build.op("Sub", [j, start], "source")
+            return self.build.op("Clip", [out, self.build.const(0, "int_0"), most], "source")
+
+        return self._once(key, make)
 
     def index(self, rate: Fraction, delay: int, rank: int, axis: int, batch_axis: int | None) -> ir.Value:
         """The frame index of every frame of a pulse: int64 ``[.., N, .., n, ..]``."""
@@ -156,15 +218,48 @@ class Counters:
                 tests.append(self.build.op("GreaterOrEqual", [first, self._steps(rate, delay, -1, rank, axis)], "begun"))
             if end:
                 # L(V) - position*r > k - d
-                left = self._once(
-                    ("left", rate, length),
-                    lambda: self.build.op("Sub", [self._length(length), self._start(rate)], "frames.left"),
-                )
-                left = self._place(left, rank, batch_axis)
+                left = self._place(self._left(rate, length), rank, batch_axis)
                 tests.append(self.build.op("Greater", [left, self._steps(rate, -delay, 1, rank, axis)], "going"))
             return tests[0] if len(tests) == 1 else self.build.op("And", tests, "valid")
 
         return self._once(key, make)
+
+    def bound(self, rate: Fraction, delay: int, length: DimLike, end: bool) -> ir.Value:
+        """The real frames of a pulse are ``[first, last)``: first is ``clip(d - start, 0, n)``, last (``end``)
+        ``clip(L(V) - start + d, 0, n)``, with ``start = position*r``. Per row: ``[N]``."""
+        assert self.g.pulse is not None
+        plain = delay == 0 and length == sym(self.g.symbol) * rate
+        key = ("bound", rate, delay, None if plain or not end else length, end)
+
+        def make() -> ir.Value:
+            zero, n = self.build.const(0, "int_0"), self._frames(rate)
+            if not end:
+                gap = self.build.op("Sub", [self.build.const([delay]), self._start(rate)], "before")
+            elif plain:
+                self.real()
+                assert self.valid_frames is not None
+                return self._scaled(self.valid_frames, rate, "real")
+            else:
+                gap = self._left(rate, length)
+                if delay:
+                    gap = self.build.op("Add", [gap, self.build.const([delay])], "left")
+            return self.build.op("Clip", [gap, zero, n], "last" if end else "first")
+
+        return self._once(key, make)
+
+    def _frames(self, rate: Fraction) -> ir.Value:
+        """Frames of a wire per pulse: a scalar."""
+        assert self.g.pulse is not None
+        if isinstance(self.g.pulse.size, int):
+            return self.build.const(int(self.g.pulse.size * rate), "frames")
+        n = self._once(("n", rate), lambda: self._scaled(self.pulse(), rate, "frames.size"))
+        return self._once(("n0", rate), lambda: self.build.op("Squeeze", [n], "frames.count"))
+
+    def _left(self, rate: Fraction, length: DimLike) -> ir.Value:
+        """``L(V) - position*r``, per row."""
+        return self._once(
+            ("left", rate, length), lambda: self.build.op("Sub", [self._length(length), self._start(rate)], "frames.left")
+        )
 
     def count(self, rate: Fraction, delay: int, length: DimLike, rank: int, batch_axis: int | None) -> ir.Value:
         """Real frames of a wire that have come by, this pulse included: ``clip(min(n*(T+1) - d, L(V)), 0)``."""
@@ -178,6 +273,10 @@ class Counters:
             return self.build.op("Max", [least, self.build.const([0])], "counted")
 
         return self._place(self._once(key, make), rank, batch_axis)
+
+    def length(self, d: DimLike, rank: int, batch_axis: int | None) -> ir.Value:
+        """A length law of V, shaped to broadcast."""
+        return self._place(self._length(d), rank, batch_axis)
 
     def _length(self, d: DimLike) -> ir.Value:
         """A length law of V, per row."""
@@ -200,7 +299,3 @@ def parse_rate(text: str) -> Fraction:
 def parse_length(text: str) -> DimLike:
     """A length law as attributes of pseudo-operators hold it."""
     return parse(text)
-    def length(self, d: DimLike, rank: int, batch_axis: int | None) -> ir.Value:
-        """A length law of V, shaped to broadcast."""
-        return self._place(self._length(d), rank, batch_axis)
-

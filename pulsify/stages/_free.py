@@ -7,6 +7,7 @@ axis of the tensor it meets: shape ``[.., N, .., n, ..]``.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
@@ -15,7 +16,9 @@ from pulsify.facts import AxisRegion, Fill, Iota, WireFact
 from pulsify.graph import DOMAIN
 from pulsify.ops._rule import find
 from pulsify.ops.elementwise import Pointwise
-from pulsify.stages._wires import Wires
+
+if TYPE_CHECKING:
+    from pulsify.stages._wires import Wires
 
 __all__ = ["Free"]
 

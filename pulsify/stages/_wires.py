@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -15,6 +15,8 @@ from pulsify.graph import DOMAIN, Graph, NodeBuilder, Pulse
 from pulsify.rewrites.fix_shapes import reshape_target
 from pulsify.schedule import Schedule
 from pulsify.stages._expressions import write_expression
+from pulsify.stages._free import Free
+from pulsify.stages._splices import spliced
 
 __all__ = ["Wires"]
 
@@ -192,25 +194,67 @@ class Wires:
         """The shape with one pulse on each time axis."""
         return tuple(self.new.frames(AxisRegion(axes[a], 0)) if a in axes else d for a, d in enumerate(shape))
 
-    def at(self, source: ir.Value, need: Need, delay: int, node: ir.Node, wire: ir.Value) -> ir.Value:
-        """``wire`` with the frames that output frames of the given delay read along one axis."""
+    def arrives(self, v: ir.Value, axis: int, node: ir.Node) -> ir.Value:
+        """A streaming wire with the delay the schedule gives it, for reading along one axis."""
+        if v in self.s.free:
+            shape = self.g.facts[v].shape
+            assert shape is not None
+            return Free(self, node).make(v, axis, self.s.delays[v, axis], self.g.batch_axis(shape), len(shape))
+        if v not in self.map:
+            wire = spliced(self, v, axis, self.s.delays[v, axis], 0)
+            wire.name, wire.type = v.name, v.type
+            self.map[v] = wire
+        return self.map[v]
+
+    def joined(self, node: ir.Node, k: int) -> ir.Value:
+        """Static frames that a node puts beside a stream."""
+        v = node.inputs[k]
+        assert v is not None
+        if v in self.running:
+            raise self.feedback(node, v)
+        wire = self.static(v, node)
+        assert wire is not None
+        return wire
+
+    def take(
+        self, wire: ir.Value, index: ir.Value, axis: int, batch: int | None, shape: Sequence[DimLike], stem: str,
+        fact: WireFact, regions: Mapping[int, AxisRegion] | None, node: ir.Node,
+    ) -> ir.Value:  # fmt: skip
+        """Frames of a wire by number: ``[m]``, or ``[.., N, .., m, ..]`` where every batch row has its own."""
+        if batch is None:
+            return self.op("Gather", [wire, index], stem, fact, regions, axis=axis)
+        others = [1 if a in (axis, batch) else d for a, d in enumerate(shape)]
+        if any(d != 1 for d in others):
+            wide = self.dims(others, f"{stem}.shape", node, None)
+            index = self.op("Expand", [index, wide], f"{stem}.index", WireFact(ir.DataType.INT64, None))
+        return self.op("Take", [wire, index], stem, fact, regions, DOMAIN, axis=axis, shape=[str(d) for d in shape])
+
+    def at(self, source: ir.Value, need: Need, delay: int, node: ir.Node, wire: ir.Value | None) -> ir.Value:
+        """``wire`` with the frames that output frames of the given delay read along one axis; without a wire, made from
+        what the source is spliced from."""
         w, have = need.window, self.s.delays[source, need.axis]
         if delay % w.up:
             raise InternalError(f"{node.name!r} makes blocks of {w.up} frames and is scheduled at {delay}")
         back = w.stride * (delay // w.up) + w.before  # the first frame needed is [n*T - back
         end = back + w.stride - w.span  # and the last chunk frame n*(T+1) - end)
+        if wire is None:
+            return spliced(self, source, need.axis, end, back - end)
         if end < have:
             raise InternalError(f"{node.name!r} is scheduled before its input {source.name!r} arrives")
-        shift = have if end - have < w.stride else end
-        extra, overlap = shift - have, back - shift
+        shift = have if end - have < w.stride and not w.whole else end
+        return self.behind(source, need.axis, shift - have, back - shift, node, wire)
+
+    def behind(self, source: ir.Value, axis: int, extra: int, overlap: int, node: ir.Node, wire: ir.Value) -> ir.Value:
+        """``wire`` with more delay and history."""
         if extra == 0 and overlap == 0:
             return wire
+        have = self.s.delays[source, axis]
         fact = self.new.facts[wire]
         regions = dict(self.new.regions[wire])
-        old = regions[need.axis]
-        regions[need.axis] = AxisRegion(old.rate, old.delay + extra, overlap)
-        attributes: dict[str, object] = {"axis": need.axis, "delay": extra, "overlap": overlap}
-        init = self._initial(source, need.axis, have, extra + overlap)
+        old = regions[axis]
+        regions[axis] = AxisRegion(old.rate, old.delay + extra, overlap)
+        attributes: dict[str, object] = {"axis": axis, "delay": extra, "overlap": overlap}
+        init = self._initial(source, axis, have, extra + overlap)
         if init is not None:
             attributes["init"] = init
         attributes["reads_zeros"] = self._reads_zeros(source, have, extra + overlap)

@@ -12,6 +12,7 @@ import numpy as np
 import onnx_ir as ir
 
 from pulsify import contract
+from pulsify.facts import Splice
 from pulsify.graph import DOMAIN, Graph, NodeBuilder, StateSlot
 from pulsify.rewrites.fix_shapes import END
 from pulsify.stages._counters import Counters, parse_length, parse_rate
@@ -121,6 +122,19 @@ class _Emitter:
         out = self.counters.index(parse_rate(a.get_string("rate")), a.get_int("delay"), rank, a.get_int("time"), batch)
         self._swap(node, [out])
 
+    def _take(self, node: ir.Node) -> None:
+        out = self.build.op("GatherElements", list(node.inputs), f"{node.name}", axis=node.attributes.get_int("axis"))
+        self._swap(node, [out])
+
+    def _source(self, node: ir.Node) -> None:
+        a, rank, batch = self._placed(node)
+        splice = Splice(a.get_string("mode"), a.get_int("before"), parse_length(a.get_string("after")))
+        out = self.counters.source(
+            parse_rate(a.get_string("rate")), a.get_int("delay"), a.get_int("overlap"), splice,
+            parse_length(a.get_string("length")), a.get_int("history"), a.get_int("kept"), rank, a.get_int("time"), batch,
+        )  # fmt: skip
+        self._swap(node, [out])
+
     def _valid(self, node: ir.Node) -> None:
         a, rank, batch = self._placed(node)
         out = self.counters.valid(
@@ -129,12 +143,21 @@ class _Emitter:
         )  # fmt: skip
         self._swap(node, [out])
 
+    def _length(self, node: ir.Node) -> None:
+        a, rank, batch = self._placed(node)
+        self._swap(node, [self.counters.length(parse_length(a.get_string("length")), rank, batch)])
+
     def _count(self, node: ir.Node) -> None:
         a, rank, batch = self._placed(node)
         out = self.counters.count(
             parse_rate(a.get_string("rate")), a.get_int("delay"), parse_length(a.get_string("length")), rank, batch
         )
         self._swap(node, [out])
+
+    def _bound(self, node: ir.Node) -> None:
+        a = node.attributes
+        rate, length = parse_rate(a.get_string("rate")), parse_length(a.get_string("length"))
+        self._swap(node, [self.counters.bound(rate, a.get_int("delay"), length, bool(a.get_int("end")))])
 
     def _started(self, node: ir.Node) -> None:
         _, rank, batch = self._placed(node)
@@ -143,10 +166,6 @@ class _Emitter:
     @staticmethod
     def _placed(node: ir.Node) -> tuple[Any, int, int | None]:
         a = node.attributes
-    def _length(self, node: ir.Node) -> None:
-        a, rank, batch = self._placed(node)
-        self._swap(node, [self.counters.length(parse_length(a.get_string("length")), rank, batch)])
-
         batch = a.get_int("batch")
         return a, len(a.get_strings("shape")), None if batch < 0 else batch
 

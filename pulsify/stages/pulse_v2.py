@@ -21,6 +21,7 @@ from pulsify.graph import DOMAIN, Graph, Output, Pulse, captured, subgraphs
 from pulsify.rewrites.fix_shapes import END
 from pulsify.schedule import Point, Schedule, make_plans, schedule
 from pulsify.stages._free import Free
+from pulsify.stages._lengths import Lengths
 from pulsify.stages._lowering import Lowering
 from pulsify.stages._wires import Wires
 
@@ -94,6 +95,7 @@ class _Builder(Wires):
 
     def run(self) -> Graph:
         g, new = self.g, self.new
+        self.lengths = Lengths(self)
         for v in g.graph.inputs:
             copy = ir.Value(name=v.name, type=v.type, shape=v.shape)
             new.graph.inputs.append(copy)
@@ -113,10 +115,16 @@ class _Builder(Wires):
         facts = [self.g.facts[v] for v in node.outputs]
         if all(isinstance(f.value, (Elems, Fill)) for f in facts):
             return
-        inputs = [self.static(v, node) for v in node.inputs]
-        if any(v in self.running for v in (*node.inputs, *captured(node))):
+        late = any(self.lengths.late(v) for v in node.inputs)
+        if late:
+            inputs, per_row = self.lengths.inputs(node)
+        else:
+            inputs, per_row = [self.static(v, node) for v in node.inputs], False
+        if late or any(v in self.running for v in (*node.inputs, *captured(node))):
             self.running.update(node.outputs)
         self._clone(node, inputs, [{} for _ in node.outputs])
+        if per_row:
+            self.lengths.keep(node.outputs[0], self.map.pop(node.outputs[0]))
 
     def _clone(self, node: ir.Node, inputs: list[ir.Value | None], regions: list[Mapping[int, AxisRegion]]) -> None:
         outputs = [ir.Value(name=v.name, type=v.type) for v in node.outputs]
@@ -152,6 +160,8 @@ class _Builder(Wires):
 
     def _stream(self, node: ir.Node, plan: Plan) -> None:
         g, s = self.g, self.s
+        if plan.kind == "splice":
+            return  # made where it is read
         inputs: list[ir.Value | None] = [None] * len(node.inputs)
         for k, v in enumerate(node.inputs):
             if v is None or (plan.dims is not None and plan.dims[0] == k):
@@ -176,7 +186,8 @@ class _Builder(Wires):
                         asks[need.axis, need.window, delay] = None
             if len({axis for axis, _, _ in asks}) != len(asks):
                 raise InternalError(f"the outputs of {node.name!r} ask for different regions of one input")
-            wire = self._provide(v, node, plan, asks)
+            (point, *_) = ((v, axis) for axis, _, _ in asks)
+            wire = None if s.reads_source(point, node, plan) else self._provide(v, node, plan, asks)
             for axis, window, delay in asks:
                 wire = self.at(v, Need(k, axis, window), delay, node, wire) if (v, axis) in s.delays else wire
             inputs[k] = wire
@@ -211,7 +222,7 @@ class _Builder(Wires):
 
     def feedback(self, node: ir.Node, wire: ir.Value) -> Refusal:
         axes = [a for v in node.outputs for a in self.g.time_axes(v)] or [a for v in node.inputs for a in self.g.time_axes(v)]
-        made = ", ".join(f"{n.op_type} node {n.name!r}" for n in self._sources(wire))
+        made = ", ".join(f"{n.op_type} node {n.name!r}" for n in self._sources(wire)) or "its length"
         return Refusal(
             f"cannot pulsify {node.op_type} node {node.name!r}" + (f" on axis {axes[0]}" if axes else ""),
             why=f"its input {wire.name!r} summarises the whole stream ({made}), and every frame needs it",
@@ -222,7 +233,7 @@ class _Builder(Wires):
     def _provide(self, v: ir.Value, node: ir.Node, plan: Plan, asks: Mapping[tuple[int, Window, int], None]) -> ir.Value:
         """The wire as it arrives; one made from nothing is made for the delay it is read at."""
         if v not in self.s.free:
-            return self.map[v]
+            return self.arrives(v, next(iter(asks))[0], node)
         ((axis, _, delay),) = asks
         point = (v, axis)
         if point in self.s.delays:
@@ -315,9 +326,10 @@ class _Builder(Wires):
         axes = g.time_axes(v)
         marker = ir.Node("", "Output", [], outputs=[], name=v.name)
         if not axes:
-            wire = self.static(v, v.producer() or marker)
+            late = self.lengths.late(v)
+            wire = self.lengths.value(v, v.producer() or marker) if late else self.static(v, v.producer() or marker)
             assert wire is not None
-            if v in self.running:
+            if late or v in self.running:
                 self.new.settle[v.name or ""] = self._settle(v)
         else:
             (axis,) = axes
@@ -327,7 +339,7 @@ class _Builder(Wires):
                 delay = 0
             else:
                 delay = max(0, s.delays[point])
-                wire = self.at(v, Need(0, axis), delay, marker, self.map[v])
+                wire = self.at(v, Need(0, axis), delay, marker, self.arrives(v, axis, marker))
             length = g.facts[v].shape[axis]  # type: ignore[index]
             reach = s.reach.get(point)
             self.new.outputs[v.name or ""] = Output(

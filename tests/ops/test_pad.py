@@ -76,10 +76,9 @@ def test_other_modes_on_other_axes(mode: str, context: str, at: Any, amounts: li
     verify(padding([0, amounts[0], 0, 0, amounts[1], 0], mode=mode), [1, 3, "S"], context, at, opset=19)
 
 
-@pytest.mark.parametrize("mode", ["reflect", "edge", "wrap"])
-def test_other_modes_along_time_are_refused(mode: str) -> None:
-    with pytest.raises(Refusal, match=f"{mode} padding along time"):
-        verify(padding([0, 0, 1, 0, 0, 1], mode=mode), [1, 3, "S"], opset=19)
+def test_wrapping_along_time_is_refused() -> None:
+    with pytest.raises(Refusal, match="wrap padding along time"):
+        verify(padding([0, 0, 1, 0, 0, 1], mode="wrap"), [1, 3, "S"], opset=19)
 
 
 @pytest.mark.parametrize("context", CONTEXTS)

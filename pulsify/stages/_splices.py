@@ -1,0 +1,77 @@
+"""Reading a wire with frames beside the stream: edge and reflect padding, static frames joined before and after.
+
+Frame i of such a wire is frame ``m(i)`` of its source (or of a static tensor). Nothing is stored of it: every region a
+reader asks for is gathered from the source, which keeps as much history as mirrored frames reach back. A frame that
+does not exist as if the stream ended now is one that the end makes (:mod:`pulsify.schedule` sees to it that none is
+made too early), so one rule is exact at both ends, per batch row, at any pulse.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import onnx_ir as ir
+
+from pulsify.dim import DimLike, law, sym
+from pulsify.facts import AxisRegion, WireFact
+from pulsify.graph import DOMAIN
+
+if TYPE_CHECKING:
+    from pulsify.stages._wires import Wires
+
+__all__ = ["spliced"]
+
+
+def spliced(b: Wires, v: ir.Value, axis: int, delay: int, overlap: int) -> ir.Value:
+    """Frames ``[n*T - delay - overlap, n*(T+1) - delay)`` of the spliced wire v."""
+    key = ("spliced", v, axis, delay, overlap)
+    if key not in b.made:
+        b.made[key] = _make(b, v, axis, delay, overlap)
+    return b.made[key]
+
+
+def _make(b: Wires, v: ir.Value, axis: int, delay: int, overlap: int) -> ir.Value:
+    g, s = b.g, b.s
+    node, splice = v.producer(), s.splices[v, axis].splice
+    assert node is not None
+    (k,) = (need.input for stream in s.plans[node].streams for need in stream.needs)
+    source = node.inputs[k]
+    assert source is not None
+    fact, shape = g.facts[v], g.facts[v].shape
+    assert shape is not None
+    batch = g.batch_axis(shape)
+    if g.batch is not None and batch is None:
+        raise b.refuse(
+            node, "its batch axis is merged with another or missing, and each stream begins and ends at its own time", source
+        )
+    have = s.delays[source, axis]
+    mirrored = _most(splice.after, g.symbol) * {"edge": 1, "reflect": 2, "join": 0}[splice.mode]
+    history = max(delay + overlap + splice.before + mirrored, have)
+    wire = b.arrives(source, axis, node)
+    wire = b.behind(source, axis, 0, history - have, node, wire)
+    first, last = ([b.joined(node, k) for k in ks] for ks in (splice.first, splice.last))
+    region = AxisRegion(s.rates[v, axis], delay, overlap)
+    if first or last:
+        # What the pieces hold together is nobody's region; only the gathered frames are.
+        wire = b.op("Concat", [*first, wire, *last], f"{v.name}.pieces", WireFact(fact.dtype, None), axis=axis)
+    place: list[DimLike] = [1] * (1 if batch is None else fact.rank)
+    time = 0 if batch is None else axis
+    place[time] = b.new.frames(region)
+    if batch is not None and g.batch is not None:
+        place[batch] = sym(g.batch)
+    index = b.op(
+        "Source", [], f"{v.name}.source", WireFact(ir.DataType.INT64, None), None, DOMAIN,
+        rate=str(region.rate), delay=delay, overlap=overlap, mode=splice.mode, before=splice.before,
+        after=str(splice.after), length=str(g.facts[source].shape[axis]), history=history, kept=history - have,  # type: ignore[index]
+        shape=[str(d) for d in place], time=time, batch=-1 if batch is None else batch,
+    )  # fmt: skip
+    regions = {axis: region}
+    pulsed = [place[time] if a == axis else d for a, d in enumerate(shape)]
+    return b.take(wire, index, axis, batch, pulsed, f"{v.name}.spliced", fact, regions, node)
+
+
+def _most(after: DimLike, symbol: str) -> int:
+    """The most frames there are after the stream."""
+    form = law(after, symbol)
+    assert form is not None and form.A == 0, "its rule refuses padding that grows with the stream"
+    return max(0, *(int(t) for t in form.table))
