@@ -156,6 +156,14 @@ def parse_pulse(pulse: int | str) -> Pulse:
 
 
 def _snapshot(g: Graph) -> Graph:
-    """What verification needs of the typed batch graph: its inputs and their facts."""
-    facts = {v: g.facts[v] for v in (*g.graph.inputs, *g.graph.outputs)}
-    return Graph(g.model, g.symbol, g.assume, stage=g.stage, facts=facts, batch=g.batch, source=g.source)
+    """What verification needs of the typed batch graph: its inputs, its outputs and their facts. Later stages rewrite
+    the graph itself."""
+    facts = {}
+    ends: list[list[ir.Value]] = [[], []]
+    for copies, values in zip(ends, (g.graph.inputs, g.graph.outputs), strict=True):
+        for v in values:
+            copy = ir.Value(name=v.name, type=v.type, shape=v.shape)
+            facts[copy] = g.facts[v]
+            copies.append(copy)
+    model = ir.Model(ir.Graph(*ends, nodes=[], name=g.graph.name), ir_version=g.model.ir_version)
+    return Graph(model, g.symbol, g.assume, stage=g.stage, facts=facts, batch=g.batch, source=g.source)

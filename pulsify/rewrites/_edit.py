@@ -63,10 +63,16 @@ class Editor:
             node.replace_input_with(k, v)
 
     def bypass(self, node: ir.Node, by: ir.Value) -> bool:
-        """Let readers of the node's only live output read ``by``; False where the output is the graph's own."""
+        """Let readers of the node's only live output read ``by``, which takes over its name as a graph output.
+
+        False where ``by`` cannot: it is an input, a constant or an output itself.
+        """
         (out,) = [v for v in node.outputs if v.uses() or v.is_graph_output()]
-        if out.is_graph_output():
+        name = out.name if out.is_graph_output() else None
+        if name is not None and (by.is_graph_input() or by.is_graph_output() or by.const_value is not None):
             return False
-        out.replace_all_uses_with(by)
+        out.replace_all_uses_with(by, replace_graph_outputs=True)
         self.forget(node)
+        if name is not None:
+            by.name = name
         return True
