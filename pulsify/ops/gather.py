@@ -1,7 +1,7 @@
-"""Lookup: ``out[.., i, ..] = data[.., indices[i], ..]``.
+"""Lookup: ``out[.., i, ..] = data[.., indices[i], ..]``, by tuples of indices (GatherND) or element by element.
 
-Region transform: time may run through the indices (an embedding), or through any axis of the data but the gathered
-one.
+Region transform: time may run through the indices (an embedding), or through any axis of the data that is not looked
+up: ``out [a, b) <- in [a, b)``. What garbage frames hold is no index: rewrites/guard_operands.py keeps it in range.
 """
 
 from __future__ import annotations
@@ -58,4 +58,62 @@ class Gather(AxisRule):
         return "it looks frames up by index along time"
 
 
+class Lookup(AxisRule):
+    """Shared by the lookups whose data and indices have axes in common."""
+
+    status, note = "conditions", "not along a streaming axis of the data"
+
+    def both(self, n: NodeView, axis: int) -> tuple[tuple[int, int], ...]:
+        """An axis that data and indices share frame by frame."""
+        data, index = n.shape(0)[axis], n.shape(1)[axis]
+        streams = axis in n.streaming(0), axis in n.streaming(1)
+        if any(streams) and not (all(streams) and n.assume.eq(data, index, n.name)):
+            n.refuse(
+                f"it has {data} frames of data and looks up {index} of them",
+                axis=axis,
+                input=0 if streams[0] else 1,
+                hint="give data and indices the same time axis",
+            )
+        return ((0, axis), (1, axis))
+
+    def consumed(self, n: NodeView, k: int, axis: int) -> str:
+        return "it looks frames up by index along time"
+
+
+class GatherElements(Lookup):
+    """``out[i, j, k] = data[i, indices[i, j, k], k]`` for axis 1."""
+
+    def infer(self, n: NodeView) -> list[WireFact]:
+        return [WireFact(n.fact(0).dtype, n.shape(1))]
+
+    def axes(self, n: NodeView) -> AxisMap:
+        rank = len(n.shape(0))
+        axis = n.axis(n.attr("axis", 0), rank)
+        return [[((1, a),) if a == axis else self.both(n, a) for a in range(rank)]]
+
+
+class GatherND(Lookup):
+    """``out[b, i, j] = data[b, indices[b, i], j]``: tuples of indices behind ``batch_dims`` shared axes."""
+
+    def depth(self, n: NodeView) -> tuple[int, int]:
+        """(axes shared, axes looked up)."""
+        depth = n.shape(1)[-1]
+        if isinstance(depth, Dim):
+            n.refuse(f"its indices are tuples of {depth}")
+        return n.attr("batch_dims", 0), int(depth)
+
+    def infer(self, n: NodeView) -> list[WireFact]:
+        shared, depth = self.depth(n)
+        data, index = n.shape(0), n.shape(1)
+        return [WireFact(n.fact(0).dtype, (*index[:-1], *data[shared + depth :]))]
+
+    def axes(self, n: NodeView) -> AxisMap:
+        shared, depth = self.depth(n)
+        own = [((1, a),) for a in range(shared, len(n.shape(1)) - 1)]
+        tail = [((0, a),) for a in range(shared + depth, len(n.shape(0)))]
+        return [[*(self.both(n, a) for a in range(shared)), *own, *tail]]
+
+
 register(Gather(), "Gather")
+register(GatherElements(), "GatherElements")
+register(GatherND(), "GatherND")

@@ -16,6 +16,7 @@ from pulsify.rewrites import (
     fold_constants,
     full_sequences,
     fuse_pads,
+    guard_operands,
     plain_pools,
     split_axes,
     split_pads,
@@ -24,7 +25,7 @@ from pulsify.rewrites import (
 __all__ = ["REWRITES", "declutter"]
 
 #: In order; each is one pass over the graph.
-REWRITES = (fold_constants, drop_identities, full_sequences, fix_shapes, exclusive_sums, block_transposed, plain_pools, split_pads, split_axes, fuse_pads, drop_dead)
+REWRITES = (fold_constants, drop_identities, full_sequences, fix_shapes, exclusive_sums, block_transposed, plain_pools, split_pads, split_axes, fuse_pads, guard_operands, drop_dead)
 
 
 def declutter(g: Graph) -> Graph:
