@@ -7,8 +7,8 @@ adapted model.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import onnx_ir as ir
@@ -16,9 +16,49 @@ from onnx_ir.passes import common as passes
 
 from pulsify.errors import UsageError
 from pulsify.graph import NodeBuilder
-from pulsify.stages.load import Source, normalize
+from pulsify.stages.load import AxisSpec, Source, load, normalize
 
-__all__ = ["bind", "carry", "keep_outputs", "length_input"]
+__all__ = ["Changes", "adapt", "bind", "carry", "keep_outputs", "length_input", "outputs_that_work"]
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What to change before converting. Empty fields change nothing.
+
+    ``bind`` gives inputs a constant value, ``states`` pairs exposed state inputs with their outputs, ``outputs`` are
+    the ones to keep, ``lengths`` the inputs that hold the number of frames.
+    """
+
+    bind: Mapping[str, str | float | Sequence[float]] = field(default_factory=dict)
+    states: Mapping[str, str] = field(default_factory=dict)
+    outputs: Sequence[str] = ()
+    lengths: Sequence[str] = ()
+
+
+def adapt(source: Source, changes: Changes, axis: AxisSpec) -> Source:
+    """All changes, in the order that lets each see what the others leave. UsageError as each gives it."""
+    if changes.bind:
+        source = bind(source, changes.bind)
+    if changes.states:
+        source = carry(source, changes.states)
+    if changes.outputs:
+        source = keep_outputs(source, changes.outputs)
+    if changes.lengths:
+        g = load(source, axis)
+        streams = [(v.name or "", g.time_axes(v)[0]) for v in g.graph.inputs if g.time_axes(v)]
+        if not streams:
+            raise UsageError("no input streams", hint="declare a time axis with --axis input:axis")
+        for name in changes.lengths:
+            source = length_input(source, name, *streams[0])
+    return source
+
+
+def outputs_that_work(source: Source, works: Callable[[Source], bool]) -> list[str]:
+    """Outputs that convert on their own, for a model of several one of which cannot."""
+    names = [v.name or "" for v in source.model.graph.outputs]
+    if not 1 < len(names) <= 16:
+        return []
+    return [name for name in names if works(keep_outputs(source, [name]))]
 
 
 def bind(source: Source, values: Mapping[str, str | float | Sequence[float]]) -> Source:

@@ -16,7 +16,8 @@ import onnx
 import onnx_ir as ir
 
 from pulsify import contract
-from pulsify.errors import UsageError
+from pulsify.adapt import Changes, adapt, outputs_that_work
+from pulsify.errors import PulsifyError, Refusal, UsageError
 from pulsify.files import check_target, place, place_all, writing
 from pulsify.graph import Graph, Pulse
 from pulsify.pipeline import Options, run
@@ -115,25 +116,44 @@ def convert(
     *,
     axis: str | Sequence[str] | None = None,
     pulse: int | str = "P",
+    changes: Changes | None = None,
 ) -> Conversion:
     """Turn a batch model into a pulsed one.
 
     ``axis`` is the stream symbol (``"S"``) or axes of inputs (``["x:2"]``); found if left out and there is one
-    candidate. ``pulse`` is the number of frames of S per call, or a symbol for a model that takes any.
+    candidate. ``pulse`` is the number of frames of S per call, or a symbol for a model that takes any. ``changes``
+    are made to the batch model first.
     Raises UsageError, ModelError, Refusal; never returns a model it does not understand.
     """
     start = time.perf_counter()
     options = Options(AxisSpec.parse([axis] if isinstance(axis, str) else list(axis or ())), parse_pulse(pulse))
     source = read(model if isinstance(model, onnx.ModelProto) else Path(model))
+    if changes is not None:
+        source = adapt(source, changes, options.axis)
     kept: list[Graph] = []
 
     def keep(g: Graph) -> None:
         if g.stage == "type":
             kept.append(_snapshot(g))
 
-    g = run(source, options, observe=keep)
+    try:
+        g = run(source, options, observe=keep)
+    except Refusal as e:
+        fine = outputs_that_work(source, lambda s: _runs(s, options))
+        if fine:
+            e.hints.append(f"the other outputs alone: --outputs {','.join(fine)}")
+            raise Refusal(e.what, why=e.why, wire=e.wire, hint=e.hints) from e
+        raise
     manifest = json.loads(g.model.metadata_props[contract.KEY])
     return Conversion(g, kept[0], source, manifest, time.perf_counter() - start)
+
+
+def _runs(source: Source, options: Options) -> bool:
+    try:
+        run(source, options)
+    except PulsifyError:
+        return False
+    return True
 
 
 def parse_pulse(pulse: int | str) -> Pulse:
