@@ -12,9 +12,14 @@ from typing import Any
 
 import onnx_ir as ir
 
-from pulsify.facts import Need, Plan, Stream, WireFact
+from pulsify.dim import Dim
+from pulsify.facts import Fill, Iota, Need, Plan, Stream, Value, WireFact
 from pulsify.ops._families import AxisMap, AxisRule, same_axes
 from pulsify.ops._rule import NodeView, register
+
+
+#: Types whose sums of whole numbers are exact (float up to 2^24).
+_COUNTED = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.INT64, ir.DataType.INT32)
 
 
 class CumSum(AxisRule):
@@ -27,7 +32,19 @@ class CumSum(AxisRule):
 
     def infer(self, n: NodeView) -> list[WireFact]:
         f = n.fact(0)
-        return [WireFact(f.dtype, f.shape)]
+        return [WireFact(f.dtype, f.shape, self._value(n))]
+
+    def _value(self, n: NodeView) -> Value:
+        """The running sum of a constant is a position: nothing to remember."""
+        f = n.fact(0)
+        if not isinstance(f.value, Fill) or n.attr("reverse", 0) or f.dtype not in _COUNTED:
+            return None
+        if self.axis_of(n) not in n.streaming(0):
+            return None
+        step = f.value.value
+        if isinstance(step, Dim) or not float(step).is_integer():
+            return None
+        return Iota(self.axis_of(n), 0 if n.attr("exclusive", 0) else int(step), int(step))
 
     def axes(self, n: NodeView) -> AxisMap:
         return [same_axes(len(n.shape(0)), (self.axis_of(n),))]
@@ -39,8 +56,10 @@ class CumSum(AxisRule):
         if n.attr("reverse", 0):
             n.refuse("it sums backwards from the end of the stream", axis=axis, hint="sum forwards, or over a window")
         streams = tuple(Stream(0, a, (Need(0, a),)) for a in n.streaming(0))
+        if isinstance(n.outputs[0].value, Iota):
+            return Plan(streams, kind="free")
         assert not n.attr("exclusive", 0), "declutter writes an exclusive sum as an inclusive one"
-        return Plan(streams, kind="custom", lower=lambda low: _lower(low, axis))
+        return Plan(streams, kind="custom", memory=True, lower=lambda low: _lower(low, axis))
 
 
 def _lower(low: Any, axis: int) -> list[ir.Value]:

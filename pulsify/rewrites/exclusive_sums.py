@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from pulsify.facts import Iota
 from pulsify.graph import Graph
 from pulsify.ops._infer import infer_node, view
 from pulsify.rewrites._edit import Editor
@@ -23,7 +24,7 @@ def apply(g: Graph) -> int:
         n = view(g, node, outputs=True)
         (axis,) = n.const_ints(1) or (0,)
         axis %= len(n.shape(0))
-        if axis not in n.streaming(0) or n.attr("reverse", 0):
+        if axis not in n.streaming(0) or n.attr("reverse", 0) or isinstance(n.outputs[0].value, Iota):
             continue
         attributes = {"reverse": 0, "exclusive": 0}
         stem = node.outputs[0].name

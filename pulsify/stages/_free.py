@@ -67,9 +67,13 @@ class Free:
         if isinstance(iota.start, Dim) or isinstance(iota.step, Dim):
             raise b.refuse(self.node, f"it counts from {iota.start}, which depends on the stream's length", v)
         time = fact.rank - axis  # from the right, 1-based
+        own = g.batch_axis(fact.shape)
+        if own is not None:
+            right = fact.rank - own
         if g.batch is not None and right is None:
             raise b.refuse(self.node, "it uses positions in time without a batch axis, and each stream has its own", v)
-        if any(d != 1 for a, d in enumerate(fact.shape) if a != axis) or right == time:
+        wide = [a for a, d in enumerate(fact.shape) if d != 1 and a not in (axis, own)]
+        if right == time or any(fact.rank - a == right for a in wide):
             raise b.refuse(self.node, "it uses positions in time together with another axis", v)
         rank = max(fact.rank, right or 0)
         shape: list[DimLike] = [1] * rank
@@ -90,6 +94,11 @@ class Free:
             row = b.op("Mul", [row, b.const(iota.step, "step", fact.dtype.numpy())], f"{v.name}.scaled", final, at)
         if iota.start != 0:
             row = b.op("Add", [row, b.const(iota.start, "start", fact.dtype.numpy())], f"{v.name}.from", final, at)
+        if wide:
+            for a in wide:
+                shape[rank - fact.rank + a] = pulsed[rank - fact.rank + a] = fact.shape[a]
+            full = b.dims(list(pulsed), f"{v.name}.shape", self.node, None)
+            row = b.op("Expand", [row, full], f"{v.name}.wide", WireFact(fact.dtype, tuple(shape)), at)
         return row
 
     def _node(
