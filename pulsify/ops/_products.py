@@ -36,25 +36,21 @@ class Product(AxisRule):
             return "only the operands of a product can stream"
         return "a sum over a bounded window of frames can be written as a convolution"
 
-
-def _agree(n: NodeView, a: DimLike, b: DimLike) -> None:
-    """Refuse operands whose inner dimensions cannot agree."""
-    if a != b and isinstance(a, int) and isinstance(b, int):
-        n.refuse(f"its inner dimensions are {a} and {b}")
+    @staticmethod
+    def agree(n: NodeView, a: DimLike, b: DimLike) -> None:
+        """Refuse operands whose inner dimensions cannot agree."""
+        if a != b and isinstance(a, int) and isinstance(b, int):
+            n.refuse(f"its inner dimensions are {a} and {b}")
 
 
 class MatMul(Product):
     """Batched ``A @ B`` with numpy's rules for vectors and broadcasting."""
 
-    def shapes(self, n: NodeView) -> tuple[Shape, Shape]:
-        """Shapes of the operands as they are multiplied."""
-        return n.shape(self.left), n.shape(self.right)
-
     def infer(self, n: NodeView) -> list[WireFact]:
-        a, b = self.shapes(n)
+        a, b = n.shape(self.left), n.shape(self.right)
         wide_a: Shape = (1, *a) if len(a) == 1 else a
         wide_b: Shape = (*b, 1) if len(b) == 1 else b
-        _agree(n, wide_a[-1], wide_b[-2])
+        self.agree(n, wide_a[-1], wide_b[-2])
         batch = broadcast(n, [wide_a[:-2], wide_b[:-2]])
         out = (*batch, *((wide_a[-2],) if len(a) > 1 else ()), *((wide_b[-1],) if len(b) > 1 else ()))
         return [WireFact(self.out_dtype(n), out)]
@@ -88,7 +84,7 @@ class Gemm(Product):
         a, b = n.shape(self.left), n.shape(self.right)
         rows, inner = (a[1], a[0]) if n.attr("transA", 0) else (a[0], a[1])
         inner_b, cols = (b[1], b[0]) if n.attr("transB", 0) else (b[0], b[1])
-        _agree(n, inner, inner_b)
+        self.agree(n, inner, inner_b)
         if n.optional(self.bias) is not None:
             broadcast(n, [(rows, cols), n.shape(self.bias)])
         return [WireFact(self.out_dtype(n), (rows, cols))]

@@ -96,7 +96,7 @@ class BatchNorm(Normalize):
 
 
 register(AlongAxis(), "Softmax", "LogSoftmax", "Hardmax", "LpNormalization")
-register(FromAxis(), "LayerNormalization", "RMSNormalization")
+register(FromAxis(), "LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization")
 register(PerChannel(2), "InstanceNormalization")
 register(PerChannel(1), "GroupNormalization")
 register(MeanVariance(), "MeanVarianceNormalization")
