@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,9 @@ from pulsify.errors import InternalError, PulsifyError, UsageError, internal
 from .. import console, failures
 
 if TYPE_CHECKING:
+    from pulsify.adapt import Changes
     from pulsify.pipeline import Options
+    from pulsify.stages.load import Source
 
 
 @click.command(short_help="Convert a model; meant where no command is named.")
@@ -37,6 +40,18 @@ if TYPE_CHECKING:
     "--pass", "until", metavar="NAME",
     help="Print the graph after this stage as text (-o: into a file) and stop. 'list' lists the stages.",
 )  # fmt: skip
+@click.option("--outputs", metavar="A,B", help="Keep these outputs only.")
+@click.option("--bind", "binds", multiple=True, metavar="NAME=VALUE", help="Make an input a constant (repeatable).")
+@click.option(
+    "--state",
+    "states",
+    multiple=True,
+    metavar="IN:OUT",
+    help="An input and an output that are a state the author exposed: carried by the pulsed model (repeatable).",
+)
+@click.option(
+    "--length", "lengths", multiple=True, metavar="NAME", help="An input that holds the number of frames (repeatable)."
+)
 @click.option(
     "--report", metavar="FILE.json", help="Write all that is printed, and more, as JSON. '-' prints it instead."
 )
@@ -49,6 +64,10 @@ def command(
     pulse: str,
     output: str | None,
     until: str | None,
+    outputs: str | None,
+    binds: Sequence[str],
+    states: Sequence[str],
+    lengths: Sequence[str],
     report: str | None,
     quiet: bool,
     no_verify: bool,
@@ -66,10 +85,11 @@ def command(
 
         check_target(report, Path(model))
     try:
+        request = Request(model, tuple(axes), pulse, outputs, tuple(binds), tuple(states), tuple(lengths))
         if until is not None:
-            _dump(model, axes, pulse, until, output)
+            _dump(request, until, output)
         else:
-            _convert(model, axes, pulse, output, no_verify, quiet or report == "-", record)
+            _convert(request, output, no_verify, quiet or report == "-", record)
     except Exception as e:
         error = failures.as_error(e)
         record.update(exit_code=error.exit_code, error=error.as_dict())
@@ -82,79 +102,107 @@ def command(
         _write_report(report, record)
 
 
-def _convert(
-    model: str,
-    axes: Sequence[str],
-    pulse: str,
-    output: str | None,
-    no_verify: bool,
-    quiet: bool,
-    record: dict[str, Any],
-) -> None:
+@dataclass(frozen=True)
+class Request:
+    """What a command line asks of a model."""
+
+    model: str
+    axes: tuple[str, ...]
+    pulse: str
+    outputs: str | None
+    binds: tuple[str, ...]
+    states: tuple[str, ...]
+    lengths: tuple[str, ...]
+
+    @property
+    def options(self) -> Options:
+        from pulsify.api import parse_pulse
+        from pulsify.pipeline import Options
+        from pulsify.stages.load import AxisSpec
+
+        return Options(AxisSpec.parse(self.axes), parse_pulse(self.pulse))
+
+    @property
+    def changes(self) -> Changes:
+        from pulsify.adapt import Changes
+
+        return Changes(
+            bind=dict(_pair("--bind", "NAME=VALUE", text, "=") for text in self.binds),
+            states=dict(_pair("--state", "IN:OUT", text, ":") for text in self.states),
+            outputs=[name.strip() for name in self.outputs.split(",")] if self.outputs is not None else (),
+            lengths=self.lengths,
+        )
+
+    def source(self) -> Source:
+        """The batch model, changed as asked."""
+        from pulsify.adapt import adapt
+        from pulsify.stages.load import read
+
+        return adapt(read(Path(self.model)), self.changes, self.options.axis)
+
+
+def _pair(option: str, form: str, text: str, separator: str) -> tuple[str, str]:
+    name, found, value = text.partition(separator)
+    if not (name and found and value):
+        raise UsageError(f"{option} {text}", why=f"it takes {form}")
+    return name, value
+
+
+def _convert(request: Request, output: str | None, no_verify: bool, quiet: bool, record: dict[str, Any]) -> None:
     with console.busy("loading", quiet):
-        from pulsify.api import convert, parse_pulse
+        from pulsify.api import convert
         from pulsify.files import check_target
 
         from .. import summary
-    target = Path(output) if output is not None else default_output(model, parse_pulse(pulse).size)
-    if Path(model).is_file():
-        check_target(target, Path(model))
+    model = Path(request.model)
+    target = Path(output) if output is not None else default_output(model, request.options.pulse.size)
+    if model.is_file():
+        check_target(target, model)
     try:
-        with console.busy(f"converting {Path(model).name}", quiet):
-            done = convert(model, axis=list(axes), pulse=pulse)
+        with console.busy(f"converting {model.name}", quiet):
+            done = convert(model, axis=request.axes, pulse=request.pulse, changes=request.changes)
     except InternalError as e:
-        _hand_over(e, model, axes, pulse)
+        _hand_over(e, request)
         raise
     start = time.perf_counter()
     try:
-        with console.busy(f"verifying {target.name}" if not no_verify else f"writing {target.name}", quiet):
+        with console.busy(f"writing {target.name}" if no_verify else f"verifying {target.name}", quiet):
             done.save(target, verify=not no_verify)
     except PulsifyError:
         raise
     except Exception as e:
         wrapped = internal("internal error while verifying or writing", e)
-        _hand_over(wrapped, model, axes, pulse)
+        _hand_over(wrapped, request)
         raise wrapped from e
     finally:
-        record.update(summary.as_dict(done, target, None if no_verify else time.perf_counter() - start))
+        seconds = None if no_verify else time.perf_counter() - start
+        record.update(summary.as_dict(done, target, seconds))
     if not quiet:
-        summary.show(done, target, None if no_verify else time.perf_counter() - start)
+        summary.show(done, target, seconds)
 
 
-def default_output(model: str, pulse: int | str) -> Path:
+def default_output(path: Path, pulse: int | str) -> Path:
     """Beside the model, named after it and the pulse: ``model.p4.onnx``."""
-    path = Path(model)
     return path.with_name(f"{path.stem}.p{pulse}.onnx")
 
 
-def _options(axes: Sequence[str], pulse: str) -> Options:
-    from pulsify.api import parse_pulse
-    from pulsify.pipeline import Options
-    from pulsify.stages.load import AxisSpec
-
-    return Options(AxisSpec.parse(axes), parse_pulse(pulse))
-
-
-def _hand_over(error: InternalError, model: str, axes: Sequence[str], pulse: str) -> None:
+def _hand_over(error: InternalError, request: Request) -> None:
     """Add to an internal error where the last good graph is."""
-    from pulsify.stages.load import read
-
     failures.as_error(error)
-    error.hints.append(failures.last_good_graph(read(Path(model)), _options(axes, pulse), error.stage))
+    error.hints.append(failures.last_good_graph(request.source(), request.options, error.stage))
 
 
-def _dump(model: str, axes: Sequence[str], pulse: str, until: str, output: str | None) -> None:
+def _dump(request: Request, until: str, output: str | None) -> None:
     from pulsify.dump import dump
     from pulsify.files import check_target, place
     from pulsify.pipeline import run
 
     _known_stage(until)
-    to_file = output is not None and output != "-"
-    target = check_target(output, Path(model)) if output is not None and to_file else None
+    target = check_target(output, Path(request.model)) if output is not None and output != "-" else None
     try:
-        text = dump(run(Path(model), _options(axes, pulse), until=until))
+        text = dump(run(request.source(), request.options, until=until))
     except InternalError as e:
-        _hand_over(e, model, axes, pulse)
+        _hand_over(e, request)
         raise
     if target is not None:
         place(text.encode(), target)

@@ -161,3 +161,27 @@ def test_external_weights_are_not_overwritten(cli: Cli, tmp_path: Path) -> None:
     done = cli("big.onnx", "--pulse", "4", "-o", "out.onnx")
     assert done.code == 2 and "the batch model keeps its own weights there" in done.err
     assert (tmp_path / "out.onnx.data").read_bytes() == before
+
+
+def test_the_model_can_be_changed_on_the_way(cli: Cli, tmp_path: Path) -> None:
+    """One output kept, one input bound; the report and the dump see the changed model."""
+    g = G()
+    x, gain = g.input("x", [1, 4, "S"]), g.input("gain", [])
+    y, other = g("Mul", x, gain), g("Softmax", x, axis=2)
+    write(tmp_path / "m.onnx", g.model(y, other))
+    refused = cli("m.onnx", "--pulse", "4")
+    assert refused.code == 3 and f"the other outputs alone: --outputs {y}" in refused.err
+    done = cli("m.onnx", "--pulse", "4", "--outputs", y, "--bind", "gain=2.5")
+    assert done.code == 0, done.err
+    session = StreamSession("m.p4.onnx")
+    assert np.allclose(session.feed(x=np.ones((1, 4, 4), np.float32))[y], 2.5)
+    dump = cli("m.onnx", "--pulse", "4", "--outputs", y, "--bind", "gain=2.5", "--pass", "declutter")
+    assert dump.code == 0 and "Softmax" not in dump.out and "input %gain" not in dump.out
+
+
+@pytest.mark.parametrize(
+    "args", [("--bind", "gain"), ("--bind", "=3"), ("--state", "h0"), ("--outputs", "zz"), ("--bind", "q=1")]
+)
+def test_changes_that_cannot_be(cli: Cli, model: Path, args: tuple[str, str]) -> None:
+    done = cli("model.onnx", "--pulse", "4", *args)
+    assert done.code == 2 and args[1].split("=")[0] in done.err, done
