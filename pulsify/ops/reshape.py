@@ -1,17 +1,22 @@
 """Axis movers: Reshape, Flatten, Squeeze, Unsqueeze, Transpose, Identity-like relabelling of axes.
 
-Region transform: ``out [a, b) <- in [a, b)`` on the moved time axis. A Reshape keeps time whole where some output
-axis has the same length and the same number of elements before it.
+Region transform: ``out [a, b) <- in [a, b)`` on the moved time axis. A Reshape regroups frames where as many elements
+are before the output axis as before the input's: with B elements per input frame, B' per output frame and
+``B/B' = p/q`` reduced, ``out [p*t, p*(t+1)) <- in [q*t, q*(t+1))``. Stacking k frames is p/q = 1/k, splitting a frame
+in k (interleaving channels in time) is k/1.
 """
 
 from __future__ import annotations
 
+from fractions import Fraction
+from typing import NoReturn
+
 import numpy as np
 
 from pulsify.dim import Dim, DimLike, exact_div, floor, symbols_of
-from pulsify.facts import Elems, Fill, Iota, Plan, Shape, Value, WireFact
-from pulsify.ops._families import AxisMap, AxisRule, axis_plan, product
-from pulsify.ops._rule import NodeView, register
+from pulsify.facts import Elems, Fill, Iota, Need, Plan, Shape, Stream, Value, Window, WireFact
+from pulsify.ops._families import AxisMap, AxisRule, product
+from pulsify.ops._rule import NodeView, Rule, register
 
 
 def reshaped_value(f: WireFact, shape: Shape, at: int | None) -> Value:
@@ -79,8 +84,8 @@ class Unsqueeze(AxisMover):
         return [None if a in new else next(rest) for a in range(rank)]
 
 
-class Reshape(AxisRule):
-    status, note = "conditions", "time must stay whole: not merged, split or folded"
+class Reshape(Rule):
+    status, note = "conditions", "time may be stacked, split, interleaved; nothing that varies faster may be in front"
 
     def target(self, n: NodeView) -> Shape:
         """The output shape, -1 and 0 resolved."""
@@ -96,11 +101,14 @@ class Reshape(AxisRule):
                 out.append(shape[i])
             else:
                 out.append(None if d == -1 else d)
-        known = product([d for d in out if d is not None])
-        total = product(shape)
+        # Dimensions on both sides cancel: what is left is divided or compared, mostly frames by numbers.
+        rest, fixed = list(shape), [d for d in out if d is not None]
+        for d in [d for d in fixed if isinstance(d, Dim) and d in rest]:
+            rest.remove(d)
+            fixed.remove(d)
+        total, known = product(rest), product(fixed)
         if None in out:
-            hole = self._quotient(n, total, known, wanted)
-            out[out.index(None)] = hole
+            out[out.index(None)] = self._quotient(n, total, known, wanted)
         elif not n.assume.eq(total, known, n.name, must=True):
             self._baked(n, total, known, wanted)
         return tuple(d for d in out if d is not None)
@@ -111,10 +119,8 @@ class Reshape(AxisRule):
         whole = exact_div(total, known)
         if whole is not None:
             return whole
-        if isinstance(known, int) and isinstance(total, Dim):
-            if n.assume.divides(known, total, n.name):
-                return floor(total // known)
-            # The symbolic part may divide alone: N*(S//3) by 3*N and the like are left to exact_div.
+        if isinstance(known, int) and isinstance(total, Dim) and n.assume.divides(known, total, n.name):
+            return floor(total // known)
         return self._baked(n, total, known, wanted)
 
     def _baked(self, n: NodeView, total: DimLike, known: DimLike, wanted: Shape) -> DimLike:
@@ -141,22 +147,67 @@ class Reshape(AxisRule):
             so_far = so_far * d
         return None
 
-    def axes(self, n: NodeView) -> AxisMap:
-        shape, out = n.shape(0), n.outputs[0].shape
-        assert out is not None
-        pairs: list[list[tuple[int, int]]] = [[] for _ in out]
-        for a in n.streaming(0):
-            o = self._follow(shape, out, a)
-            if o is not None:
-                pairs[o].append((0, a))
-        return [[tuple(p) for p in pairs]]
-
-    def consumed(self, n: NodeView, k: int, axis: int) -> str:
-        out = ", ".join(map(str, n.outputs[0].shape or ()))
-        return f"it does not keep time whole: [{', '.join(map(str, n.shape(0)))}] becomes [{out}]"
-
     def plan(self, n: NodeView) -> Plan:
-        return axis_plan(self, n, dims=(1, "reshape"))
+        return Plan(self.streams(n), dims=(1, "reshape"))
+
+    def streams(self, n: NodeView) -> tuple[Stream, ...]:
+        """Each time axis of the input, found again in the output."""
+        out = n.outputs[0].shape
+        assert out is not None
+        left = list(n.outputs[0].time_axes(n.symbol))
+        streams = []
+        for a in n.streaming(0):
+            for o in left:
+                window = self._window(n.shape(0), out, a, o)
+                if window is not None:
+                    left.remove(o)
+                    streams.append(Stream(0, o, (Need(0, a, window),)))
+                    break
+            else:
+                self._mixed(n, a, out)
+        return tuple(streams)
+
+    @staticmethod
+    def _window(shape: Shape, out: Shape, a: int, o: int) -> Window | None:
+        """Frames of axis a regrouped as frames of axis o, in order: as many elements before both, and ``stride``
+        frames of the input hold the elements of ``up`` frames of the output."""
+        if product(shape[:a]) != product(out[:o]):
+            return None
+        inner, outer = product(shape[a + 1 :]), product(out[o + 1 :])
+        if inner == outer:
+            return Window()
+        if inner == 0 or outer == 0:
+            return None
+        if isinstance(inner, int) and isinstance(outer, int):
+            ratio = Fraction(inner, outer)
+        else:
+            more, less = exact_div(inner, outer), exact_div(outer, inner)
+            if isinstance(more, int):
+                ratio = Fraction(more)
+            elif isinstance(less, int):
+                ratio = Fraction(1, less)
+            else:
+                return None
+        return Window(ratio.denominator, 0, ratio.denominator, ratio.numerator, whole=True)
+
+    def _mixed(self, n: NodeView, a: int, out: Shape) -> NoReturn:
+        shape = n.shape(0)
+        front = product(shape[:a])
+        text = f"[{', '.join(map(str, shape))}] becomes [{', '.join(map(str, out))}]"
+        if front != 1 and any(d == front * shape[a] for d in out):
+            n.refuse(
+                f"it merges time with the {front} entries in front of it, so that whole streams follow each other: {text}",
+                axis=a,
+                hint=[
+                    "keep time on an axis of its own through this part of the model",
+                    *(["export the model with a batch of 1"] if isinstance(front, Dim) else []),
+                ],
+            )
+        n.refuse(
+            f"it does not keep frames together: {text}",
+            axis=a,
+            hint="time may be regrouped where it varies slowest: [T, C] -> [T/k, k*C] or [T*k, C/k]",
+        )
 
 
 class Flatten(Reshape):
@@ -169,7 +220,7 @@ class Flatten(Reshape):
         return product(shape[:axis]), product(shape[axis:])
 
     def plan(self, n: NodeView) -> Plan:
-        return axis_plan(self, n)
+        return Plan(self.streams(n))
 
 
 register(Transpose(), "Transpose")

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pulsify.api import convert
 from pulsify.errors import Refusal
-from tests.contexts import batches, contexts, pulses, verify
-from tests.contract_check import check
+from tests.contexts import batches, build, contexts, pulses, verify
+from tests.contract_check import check, check_least_delay
 from tests.graphs import G
 from tests.profiles import examples
 
@@ -117,11 +118,91 @@ def test_flatten(axis: int, shape: list[Any], out: int, context: str, at: Any) -
     verify(lambda g, x: g("Flatten", x, axis=axis), shape, context, at, axis=shape.index("S"), out=out, rank=2)
 
 
+#: shape, target, where time goes
+REGROUPED: list[tuple[list[Any], list[int], int]] = [
+    (["N", "S", 3], [0, -1, 12], 1),  # four frames stacked
+    (["N", "S"], [0, -1, 4], 1),
+    (["S", 6], [-1, 2, 12], 0),
+    ([2, 3, "S", 4], [6, -1, 3, 4], 1),
+    (["N", "S", 6], [0, -1, 3], 1),  # a frame split in two
+    (["N", "S", 6], [0, -1], 1),
+    ([1, "S", 3], [1, -1], 1),
+    (["S", 2, 3], [-1, 2], 0),
+    (["N", 2, "S", 4], [0, 1, 2, -1, 2], 3),
+]
+
+
+@pytest.mark.parametrize(("shape", "target", "out"), REGROUPED, ids=lambda v: str(v).replace(" ", ""))
+@given(context=contexts, at=pulses())
+@examples(6)
+def test_reshape_that_regroups_frames(shape: list[Any], target: list[int], out: int, context: str, at: Any) -> None:
+    """Stacked, and split where time varies slowest; the stream's length then has a residue."""
+    model = build(
+        lambda g, x: g("Reshape", x, g.ints(*target)), shape, context, axis=shape.index("S"), out=out, rank=len(target)
+    )
+    multiple = convert(model, axis="S", pulse="P").manifest["pulse_multiple"]
+    c = check(model, "S", [p if isinstance(p, str) else p * multiple for p in at])
+    assert c.batch.assume.modulus == multiple
+    check_least_delay(model)
+
+
+@given(inner=st.sampled_from([(6, 4), (4, 6), (3, 2), (10, 4)]), cut=st.integers(0, 3), at=pulses(), batch=batches)
+@examples(15)
+def test_reshape_by_a_fraction(inner: tuple[int, int], cut: int, at: Any, batch: Any) -> None:
+    """Frames of b elements become frames of c."""
+    b, c = inner
+    g = G()
+    y = g("Slice", g.input("x", [batch, "S", b]), g.ints(cut), g.ints(2**62), g.ints(1))
+    model = g.model(g("Reshape", y, g.ints(0, -1, c)))
+    multiple = convert(model, axis="S", pulse="P").manifest["pulse_multiple"]
+    check(model, "S", [p if isinstance(p, str) else p * multiple for p in at])
+
+
+@given(k=st.integers(2, 4), out=st.sampled_from([1, 3]), context=contexts, at=pulses())
+@examples(10)
+def test_stacking_by_computed_sizes(k: int, out: int, context: str, at: Any) -> None:
+    """``x.view(n, t // k, k * c)``: no -1, so the sizes agree only where k divides t."""
+
+    def op(g: G, x: str) -> str:
+        shape = g("Shape", x)
+        n, t = (g("Gather", shape, g.ints(i)) for i in range(2))
+        return g("Reshape", x, g("Concat", n, g("Div", t, g.ints(k)), g.ints(k * 2), axis=0))
+
+    verify(op, ["N", "S", 2], context, at, axis=1, multiple=k)
+
+
+@given(k=st.integers(2, 4), spelling=st.sampled_from(["tile", "expand", "concat"]), context=contexts, at=pulses())
+@examples(20)
+def test_every_frame_repeated(k: int, spelling: str, context: str, at: Any) -> None:
+    """``repeat_interleave`` as exporters write it."""
+
+    def op(g: G, x: str) -> str:
+        y = g("Unsqueeze", x, g.ints(2))
+        if spelling == "tile":
+            y = g("Tile", y, g.ints(1, 1, k, 1))
+        elif spelling == "expand":
+            y = g("Expand", y, g.ints(1, 1, k, 1))
+        else:
+            y = g("Concat", *[y] * k, axis=2)
+        return g("Reshape", y, g.ints(0, -1, 3))
+
+    verify(op, ["N", "S", 3], context, at, axis=1)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@given(context=contexts, at=pulses())
+@examples(4)
+def test_flatten_that_splits_frames(axis: int, context: str, at: Any) -> None:
+    shape = [["S", 3, 2], ["N", "S", 3]][axis]
+    verify(lambda g, x: g("Flatten", x, axis=axis), shape, context, at, axis=axis, out=1, rank=2)
+
+
 MERGED: list[tuple[list[Any], list[int], str]] = [
-    ([1, 3, "S"], [1, -1], r"\[1, 3, S\] becomes \[1, 3\*S\]"),
-    ([1, "S", 3], [1, -1], r"\[1, S, 3\] becomes \[1, 3\*S\]"),
-    (["S", 3], [3, -1], r"\[S, 3\] becomes \[3, S\]"),
-    ([2, "S", 3], [-1, 3], r"becomes \[2\*S, 3\]"),
+    ([1, 3, "S"], [1, -1], r"it merges time with the 3 entries in front of it.*\[1, 3, S\] becomes \[1, 3\*S\]"),
+    (["S", 3], [3, -1], r"it does not keep frames together: \[S, 3\] becomes \[3, S\]"),
+    ([2, "S", 3], [-1, 3], r"it merges time with the 2 entries in front of it.*becomes \[2\*S, 3\]"),
+    ([2, "S"], [-1, 4], r"it does not keep frames together: \[2, S\] becomes \[S//2, 4\]"),
+    ([4, "S", 3], [2, -1, 3], r"it does not keep frames together"),
 ]
 
 
@@ -131,7 +212,12 @@ def test_merging_time_is_refused(shape: list[Any], target: list[int], why: str) 
     with pytest.raises(Refusal) as e:
         verify(lambda g, x: g("Reshape", x, g.ints(*target)), shape, axis=shape.index("S"))
     assert "cannot pulsify Reshape node" in str(e.value) and f"on axis {shape.index('S')}" in str(e.value)
-    assert e.match(f"it does not keep time whole: .*{why}")
+    assert e.match(why)
+
+
+def test_merging_time_with_the_batch_is_refused() -> None:
+    with pytest.raises(Refusal, match=r"with the N entries in front .*\n.*\n.*\n.*export the model with a batch of 1"):
+        verify(lambda g, x: g("Reshape", x, g.ints(-1, 3)), ["N", "S", 3], axis=1)
 
 
 def test_a_baked_time_axis_is_named_with_numbers() -> None:
@@ -140,7 +226,7 @@ def test_a_baked_time_axis_is_named_with_numbers() -> None:
 
 
 def test_flatten_that_merges_is_refused() -> None:
-    with pytest.raises(Refusal, match="Flatten node .*on axis 2\n  why:  it does not keep time whole"):
+    with pytest.raises(Refusal, match=r"Flatten node .*on axis 2\n  why:  it merges time with the 3 entries in front"):
         verify(lambda g, x: g("Flatten", x), [1, 3, "S"])
 
 
