@@ -16,7 +16,7 @@ from pulsify.ops._values import pointwise_value
 UNARY = """Abs Acos Acosh Asin Asinh Atan Atanh BitwiseNot Ceil Celu Cos Cosh Elu Erf Exp Floor Gelu HardSigmoid
 HardSwish Identity LeakyRelu Log Mish Neg Not Reciprocal Relu Round Selu Shrink Sigmoid Sign Sin Sinh Softplus
 Softsign Sqrt Swish Tan Tanh ThresholdedRelu"""
-BINARY = "Add BitShift BitwiseAnd BitwiseOr BitwiseXor Div Mod Mul PRelu Pow Sub Sum Mean Max Min And Or Xor"
+BINARY = "Add BitShift BitwiseAnd BitwiseOr BitwiseXor Div Mod Mul PRelu Pow Sub Sum Mean Max Min And Or Xor SwiGLU"
 COMPARE = "Equal Greater GreaterOrEqual Less LessOrEqual IsNaN IsInf"
 
 
