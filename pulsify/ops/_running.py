@@ -90,12 +90,21 @@ def _frames(low: Any, gone: Sequence[int]) -> tuple[ir.Value, WireFact, ir.DataT
 
 
 def _cast(low: Any, x: ir.Value, have: ir.DataType, to: ir.DataType) -> ir.Value:
-    return x if have == to else low.op("Cast", [x], to=int(to))
+    if have == to:
+        return x
+    out: ir.Value = low.op("Cast", [x], to=int(to))
+    return out
+
+
+def _floor(low: Any, x: ir.Value) -> ir.Value:
+    out: ir.Value = low.op("Floor", [x])
+    return out
 
 
 def _real(low: Any, time: int) -> ir.Value:
     """Which frames of the pulse are part of the stream."""
-    return low.valid(0, time, start=low.must_begin(0, time), end=True)
+    real: ir.Value = low.valid(0, time, start=low.must_begin(0, time), end=True)
+    return real
 
 
 def _least(dtype: ir.DataType, largest: bool = False) -> float | int:
@@ -166,8 +175,8 @@ def _logsumexp(low: Any, *, gone: Sequence[int], time: int, keep: bool) -> list[
     base = low.op("Where", [low.op("IsInf", [top]), low.const(0, dtype.numpy()), top], "base")
 
     def weight(v: ir.Value) -> ir.Value:
-        e = low.op("Exp", [low.op("Sub", [v, base])])
-        return low.op("Floor", [e]) if whole else e
+        e: ir.Value = low.op("Exp", [low.op("Sub", [v, base])])
+        return _floor(low, e) if whole else e
 
     part = low.op("ReduceSum", [weight(x), axes], "pulse", keepdims=1)
     past, _ = _past(low, "sum", fact, gone, DOUBLE, 0)
@@ -175,7 +184,7 @@ def _logsumexp(low: Any, *, gone: Sequence[int], time: int, keep: bool) -> list[
     total = low.op("Add", [low.op("Mul", [past, scale]), _cast(low, part, dtype, DOUBLE)], "total")
     low.store(past, total)
     log = low.op("Log", [total])
-    y = low.op("Add", [low.op("Floor", [log]) if whole else log, _cast(low, base, dtype, DOUBLE)], "logsumexp")
+    y = low.op("Add", [_floor(low, log) if whole else log, _cast(low, base, dtype, DOUBLE)], "logsumexp")
     return _finish(low, y, DOUBLE, gone, keep)
 
 

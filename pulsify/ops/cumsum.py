@@ -17,7 +17,6 @@ from pulsify.facts import Fill, Iota, Need, Plan, Stream, Value, WireFact
 from pulsify.ops._families import AxisMap, AxisRule, same_axes
 from pulsify.ops._rule import NodeView, register
 
-
 #: Types whose sums of whole numbers are exact (float up to 2^24).
 _COUNTED = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.INT64, ir.DataType.INT32)
 

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from fractions import Fraction
 from math import lcm
 
-import numpy as np
 import onnx_ir as ir
 
 from pulsify.dim import Dim, DimLike, sym, symbols_of
@@ -56,7 +55,7 @@ class Lengths:
         alone = b.g.batch is not None and batch is None
         for v in node.inputs:
             if not self.late(v):
-                if alone and v is not None and (b.g.facts[v].shape is None or np.prod(b.g.facts[v].shape, dtype=object) != 1):
+                if alone and v is not None and not _single(b.g.facts[v]):
                     raise b.refuse(node, "it uses the stream's length without a batch axis, and each stream has its own", v)
                 wires.append(b.static(v, node))
             else:
@@ -104,7 +103,7 @@ class Lengths:
         if fact.shape is not None and len(fact.shape) == 1:
             return wire
         assert fact.shape is not None
-        shape = self.b.const([int(d) for d in fact.shape])  # type: ignore[call-overload]
+        shape = self.b.const([int(d) for d in fact.shape])
         return self.b.op("Reshape", [wire, shape], f"{wire.name}.shaped", WireFact(fact.dtype, fact.shape))
 
     def _number(self, d: DimLike | Fraction, dtype: ir.DataType, node: ir.Node) -> ir.Value:
@@ -134,3 +133,7 @@ class Lengths:
         if den != 1:
             wire = b.op("Div", [wire, b.const(den, "den", dtype.numpy())], "length", WireFact(dtype, shape))
         return wire
+
+
+def _single(fact: WireFact) -> bool:
+    return fact.shape is not None and all(d == 1 for d in fact.shape)
