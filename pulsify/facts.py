@@ -17,7 +17,7 @@ import onnx_ir as ir
 
 from pulsify.dim import Dim, DimLike, symbols_of
 
-__all__ = ["AxisRegion", "Elems", "Fill", "Iota", "Need", "Plan", "Shape", "Splice", "State", "Stream", "Window", "WireFact"]
+__all__ = ["AxisRegion", "Elems", "Fill", "Grid", "Iota", "Need", "Plan", "Shape", "Splice", "State", "Stream", "Window", "WireFact"]
 
 Shape = tuple[DimLike, ...]
 
@@ -52,7 +52,16 @@ class Iota:
     step: DimLike
 
 
-Value = Elems | Fill | Iota | None
+@dataclass(frozen=True, slots=True, eq=False)
+class Grid:
+    """Element at index i of ``axis`` is ``step*i + offsets``, where ``offsets`` is an int array of length 1 there."""
+
+    axis: int
+    step: int
+    offsets: np.ndarray
+
+
+Value = Elems | Fill | Iota | Grid | None
 
 
 @dataclass(frozen=True, slots=True)

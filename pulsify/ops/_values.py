@@ -11,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 from pulsify.dim import Dim, exact_div, floor
-from pulsify.facts import MAX_ELEMS, Elems, Fill, Iota, Value
+from pulsify.facts import MAX_ELEMS, Elems, Fill, Grid, Iota, Value, WireFact
 from pulsify.ops._rule import NodeView
 
 __all__ = ["LAWS", "pointwise_value"]
@@ -143,6 +143,42 @@ def pointwise_value(n: NodeView, shape: tuple[Any, ...]) -> Value:
 def _scalar(f: Any) -> Any:
     elems = f.elems()
     return elems.reshape(-1)[0] if elems is not None and elems.size == 1 else None
+def _grid(n: NodeView, shape: tuple[Any, ...]) -> Value:
+    """``step*i + offsets``: an iota along time plus, or minus, constants along other axes."""
+    if n.op in ("Cast", "Identity"):
+        value = n.fact(0).value
+        whole = n.op == "Identity" or ir.DataType(n.attr("to")) in (ir.DataType.INT64, ir.DataType.INT32)
+        return value if isinstance(value, Grid) and whole else None
+    if n.op not in ("Add", "Sub") or len(n.inputs) != 2:
+        return None
+    for k, sign in ((0, 1), (1, 1)) if n.op == "Add" else ((0, -1),):
+        f, others = n.fact(k), _whole_numbers(n.fact(1 - k))
+        if others is None or not isinstance(f.value, (Iota, Grid)) or not isinstance(f.value.step, int):
+            continue
+        start = f.value.offsets if isinstance(f.value, Grid) else f.value.start
+        axis = f.value.axis + len(shape) - f.rank
+        if isinstance(start, (Dim, Fraction)) or not isinstance(shape[axis], Dim):
+            continue
+        wide = [np.asarray(a).reshape((1,) * (len(shape) - np.ndim(a)) + np.shape(a)) for a in (start, others)]
+        if wide[1].shape[axis] == 1:
+            return Grid(axis, f.value.step, wide[0] + sign * wide[1])
+    return None
+
+
+def _whole_numbers(f: WireFact) -> np.ndarray | None:
+    """A static integer tensor of any size, where every element is known."""
+    if f.dtype not in _INTS or f.shape is None or any(isinstance(d, Dim) for d in f.shape):
+        return None
+    if f.const is not None:
+        return f.array()
+    if isinstance(f.value, Iota) and isinstance(f.value.start, int) and isinstance(f.value.step, int):
+        shape = [-1 if a == f.value.axis else 1 for a in range(f.rank)]
+        row = (f.value.start + f.value.step * np.arange(int(f.shape[f.value.axis]))).reshape(shape)  # type: ignore[call-overload]
+        return np.broadcast_to(row, [int(d) for d in f.shape])  # type: ignore[arg-type]
+    elems = f.elems()
+    return None if elems is None or any(isinstance(e, Dim) for e in elems.flat) else elems.astype(np.int64)
+
+
 
 
 _REVERSED = {"Less": "Greater", "LessOrEqual": "GreaterOrEqual", "Greater": "Less", "GreaterOrEqual": "LessOrEqual"}

@@ -5,16 +5,21 @@ with stride hop. Region transform on time: ``out [a, z) <- in [hop*a, hop*(z-1) 
 
 ``DFT`` is equivariant along every axis but the one it transforms: ``out [a, b) <- in [a, b)``. Along time it needs the
 whole stream and is refused.
+
+``Frames[.., j, k, ..] = in[.., hop*j + offset[k], ..]`` is how a Gather with an index matrix over time is written
+(rewrites/frame_gathers.py): a window from the least offset to the greatest, picked from by the same indices every pulse.
 """
 
 from __future__ import annotations
 
 from fractions import Fraction
+from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 
 from pulsify.dim import Dim, DimLike, floor
-from pulsify.facts import Need, Plan, Stream, WireFact
+from pulsify.facts import Need, Plan, Stream, Window, WireFact
 from pulsify.ops._families import AxisMap, AxisRule, same_axes
 from pulsify.ops._rule import NodeView, Rule, register
 from pulsify.ops._windows import Geometry, window_length, window_stream
@@ -101,6 +106,68 @@ class DFT(AxisRule):
         return "transform windows of the stream (STFT), or another axis"
 
 
+class Frames(Rule):
+    """The gathered axis becomes those of the indices: ``offsets`` in the shape ``grid``, time (-1) among them."""
+
+    domain, status = "pulsify", "pseudo"
+
+    def time(self, n: NodeView) -> int:
+        """Where time goes."""
+        return int(n.attr("axis")) + list(n.attr("grid")).index(-1)
+
+    def infer(self, n: NodeView) -> list[WireFact]:
+        x, axis = n.shape(0), n.attr("axis")
+        g, _ = self.window(n)
+        grid = [window_length(n, x[axis], g) if d == -1 else d for d in n.attr("grid")]
+        return [WireFact(n.fact(0).dtype, (*x[:axis], *grid, *x[axis + 1 :]))]
+
+    def window(self, n: NodeView) -> tuple[Geometry, int]:
+        """The window, and the first frame it begins with."""
+        offsets = n.attr("offsets")
+        low = min(offsets)
+        return Geometry(n.attr("axis"), max(offsets) - low + 1, n.attr("hop"), 1, -low, 0), low
+
+    def plan(self, n: NodeView) -> Plan:
+        axis = n.attr("axis")
+        g, low = self.window(n)
+        streams = []
+        for a in n.streaming(0):
+            window = Window(g.stride, -low, g.kernel) if a == axis else Window()
+            out = self.time(n) if a == axis else a if a < axis else a + len(n.attr("grid")) - 1
+            streams.append(Stream(0, out, (Need(0, a, window),)))
+        return Plan(
+            tuple(streams),
+            kind="custom",
+            lower=lambda w: [_gather(w, n, g)],
+            evaluate=lambda arrays: [np.take(arrays[0], _indices(n, g, arrays[0].shape[axis] - g.kernel + 1), axis)],
+        )
+
+
+def _offsets(n: NodeView, g: Geometry) -> np.ndarray:
+    """Where the frames of one window are, counted from its first."""
+    return np.asarray(n.attr("offsets")).reshape([1 if d == -1 else d for d in n.attr("grid")]) + g.before
+
+
+def _indices(n: NodeView, g: Geometry, limit: int) -> np.ndarray:
+    """The indices of all windows that begin before ``limit``, in a region that begins with the first."""
+    rows = np.arange(0, limit, g.stride).reshape([-1 if d == -1 else 1 for d in n.attr("grid")])
+    return np.asarray(rows + _offsets(n, g))
+
+
+def _gather(w: Any, n: NodeView, g: Geometry) -> Any:
+    axis, grid = n.attr("axis"), n.attr("grid")
+    along = [a for a in range(len(grid)) if grid[a] != -1]
+    frames = w.frames(0, axis)
+    if isinstance(frames, int):
+        return w.op("Gather", [w.inputs[0], w.const(_indices(n, g, frames))], "frames", axis=axis)
+    size = w.op("Squeeze", [w.op("Shape", [w.inputs[0]], "size", start=axis, end=axis + 1)], "size")
+    # The region holds n*hop frames and what the last window reaches beyond them.
+    limit = w.op("Sub", [size, w.const(g.kernel - 1)], "limit")
+    rows = w.op("Range", [w.const(0), limit, w.const(g.stride)], "rows")
+    rows = w.op("Unsqueeze", [rows, w.const(along)], "rows") if along else rows
+    return w.op("Gather", [w.inputs[0], w.op("Add", [rows, w.const(_offsets(n, g))], "grid")], "frames", axis=axis)
+
+
 class Static(Rule):
     """Tables that hold no time: their sizes are constants."""
 
@@ -129,5 +196,6 @@ class MelWeightMatrix(Static):
 
 register(STFT(), "STFT")
 register(DFT(), "DFT")
+register(Frames(), "Frames")
 register(WindowTable(), "HannWindow", "HammingWindow", "BlackmanWindow")
 register(MelWeightMatrix(), "MelWeightMatrix")

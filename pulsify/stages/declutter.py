@@ -14,6 +14,7 @@ from pulsify.rewrites import (
     exclusive_sums,
     fix_shapes,
     fold_constants,
+    frame_gathers,
     full_sequences,
     fuse_pads,
     guard_operands,
@@ -25,7 +26,7 @@ from pulsify.rewrites import (
 __all__ = ["REWRITES", "declutter"]
 
 #: In order; each is one pass over the graph.
-REWRITES = (fold_constants, drop_identities, full_sequences, fix_shapes, exclusive_sums, block_transposed, plain_pools, split_pads, split_axes, fuse_pads, guard_operands, drop_dead)
+REWRITES = (fold_constants, drop_identities, full_sequences, fix_shapes, frame_gathers, exclusive_sums, block_transposed, plain_pools, split_pads, split_axes, fuse_pads, guard_operands, drop_dead)
 
 
 def declutter(g: Graph) -> Graph:
