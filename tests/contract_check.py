@@ -47,7 +47,7 @@ def random_inputs(c: Conversion, length: int, rng: np.random.Generator, ints: in
         shape = [int(dim_value(d, env)) for d in f.shape or ()]
         dtype = f.dtype.numpy()
         if dtype.kind == "b":
-            out[v.name] = rng.random(shape) < 0.5
+            out[v.name] = np.asarray(rng.random(shape) < 0.5)
         elif dtype.kind in "iu" and dtype.name != "bfloat16":
             streaming = c.batch.time_axes(v)
             out[v.name] = rng.integers(0, ints, shape).astype(dtype) if streaming else np.full(shape, length, dtype)

@@ -10,6 +10,7 @@ import onnx_ir as ir
 from pulsify.errors import Refusal, UsageError
 from pulsify.graph import Graph
 from pulsify.ops._infer import infer_node
+from pulsify.rewrites.inline_branches import inline
 
 __all__ = ["infer_types"]
 
@@ -20,9 +21,18 @@ def infer_types(g: Graph) -> Graph:
         raise UsageError(f"no input streams along {g.symbol}", hint="declare a time axis with --axis input:axis")
     for value in g.graph.inputs:
         _one_axis(g, value)
-    for node in g.graph:
-        infer_node(g, node)
+    for node in list(g.graph):
+        _type(g, node)
     return g
+
+
+def _type(g: Graph, node: ir.Node) -> None:
+    """One node; where it is decided which nodes it stands for, those."""
+    stands_for = inline(g, node) if node.op_type == "If" and not node.domain else None
+    if stands_for is None:
+        infer_node(g, node)
+    for inner in stands_for or ():
+        _type(g, inner)
 
 
 def _one_axis(g: Graph, value: ir.Value) -> None:
