@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import onnx
 import onnx_ir as ir
 
-from pulsify.dim import DimLike, symbols_of
+from pulsify.dim import DimLike, sym, symbols_of
 from pulsify.errors import PulsifyError, Refusal
 from pulsify.facts import MAX_ELEMS, Elems, Fill, Iota, Shape, WireFact
 from pulsify.graph import Graph, captured, subgraphs
@@ -82,7 +84,7 @@ def _static(node: ir.Node, g: Graph) -> list[WireFact]:
             v.type = v.type or ir.serde.deserialize_type_proto_for_type(found)
             out.append(WireFact(ir.DataType.UNDEFINED, None))
             continue
-        shape = None if found is None else _shape(found, g, node)
+        shape = None if found is None else _shape(found, g, node, v)
         if v.shape is not None and all(isinstance(d, int) for d in v.shape):
             shape = tuple(int(d) for d in v.shape)  # type: ignore[arg-type]
         dtype = v.dtype
@@ -159,8 +161,8 @@ def _known(fact: WireFact) -> np.ndarray | None:
     return elems.astype(fact.dtype.numpy())
 
 
-def _shape(found: onnx.TypeProto, g: Graph, node: ir.Node) -> Shape | None:
-    """The inferred shape where every axis is a number or a dimension of an input."""
+def _shape(found: onnx.TypeProto, g: Graph, node: ir.Node, value: ir.Value) -> Shape | None:
+    """The inferred shape: numbers, dimensions of inputs, and one named after the wire where neither is known."""
     if not found.tensor_type.HasField("shape"):
         return None
     known = {str(d): d for v in (*node.inputs, *captured(node)) if v in g.facts for d in (g.facts[v].shape or ())}
@@ -171,5 +173,5 @@ def _shape(found: onnx.TypeProto, g: Graph, node: ir.Node) -> Shape | None:
         elif d.dim_param in known:
             out.append(known[d.dim_param])
         else:
-            return None
+            out.append(sym(re.sub(r"\W", "_", f"{value.name}_{len(out)}")))
     return tuple(out)

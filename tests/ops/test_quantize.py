@@ -275,7 +275,7 @@ def test_weights_of_four_bits() -> None:
 def test_a_contracted_time_is_refused() -> None:
     g = G()
     x, y = g.input("x", [1, 3, "S"], TensorProto.UINT8), g.input("y", [1, "S", 4], TensorProto.INT8)
-    with pytest.raises(Refusal, match="MatMulInteger node .* on axis 2\n  why:  it sums over time"):
+    with pytest.raises(Refusal, match=r"MatMulInteger node .* on axis 2\n  why:  it sums over time"):
         check(g.model(g("MatMulInteger", x, y)))
 
 
