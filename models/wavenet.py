@@ -2,6 +2,7 @@
 (2018): 24 gated layers, kernel 3, dilations 1, 2, 4, 8 six times, residual 16 and skip 32 channels, 20 features.
 
 It shows what a stack of valid convolutions with alignment slices becomes: one buffer per wire, no slice.
+``python -m models.wavenet wavenet.onnx`` writes it.
 """
 
 from __future__ import annotations
@@ -74,3 +75,9 @@ def build(dilations: tuple[int, ...] = DILATIONS, classes: int = 2, seed: int = 
         weights,
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+
+
+if __name__ == "__main__":
+    import sys
+
+    onnx.save(build(), sys.argv[1])
