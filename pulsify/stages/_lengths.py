@@ -14,7 +14,7 @@ from math import lcm
 import onnx_ir as ir
 
 from pulsify.dim import Dim, DimLike, sym, symbols_of
-from pulsify.facts import Elems, WireFact
+from pulsify.facts import Elems, Fill, Shape, WireFact
 from pulsify.graph import DOMAIN
 from pulsify.ops._rule import find
 from pulsify.ops.elementwise import Pointwise
@@ -40,7 +40,7 @@ class Lengths:
         if v is None:
             return False
         value = self.b.g.facts[v].value
-        elems = value.array.flat if isinstance(value, Elems) else ()
+        elems = value.array.flat if isinstance(value, Elems) else (value.value,) if isinstance(value, Fill) else ()
         return v in self._rows or any(isinstance(e, Dim) and self.b.g.symbol in symbols_of(e) for e in elems)
 
     def inputs(self, node: ir.Node) -> tuple[list[ir.Value | None], bool]:
@@ -71,9 +71,13 @@ class Lengths:
         self.b.declare(wire, WireFact(self.b.g.facts[v].dtype, (sym(self.b.g.batch or ""),)))
 
     def value(self, v: ir.Value, node: ir.Node) -> ir.Value:
-        """The wire as it is at V, without a batch."""
+        """The wire as it is at V: one number filling a tensor, or numbers without a batch."""
         b, fact = self.b, self.b.g.facts[v]
-        assert isinstance(fact.value, Elems) and fact.shape is not None
+        assert fact.shape is not None
+        if isinstance(fact.value, Fill):
+            row = self._row(self._number(fact.value.value, fact.dtype, node), v, fact.shape, node)
+            return b.op("Expand", [row, b.dims(list(fact.shape), f"{v.name}.shape", node, None)], f"{v.name}.now", fact)
+        assert isinstance(fact.value, Elems)
         if b.g.batch is not None:
             raise b.refuse(node, "it uses the stream's length without a batch axis, and each stream has its own", v)
         parts = [self._number(d, fact.dtype, node) for d in fact.value.array.reshape(-1)]
@@ -87,17 +91,29 @@ class Lengths:
         if b.g.batch is None:
             return self.value(v, node)
         assert out.shape is not None
+        if isinstance(fact.value, Fill) and fact.shape is not None and b.g.batch_axis(fact.shape) is not None:
+            return self.value(v, node)
         if fact.shape is None or any(d != 1 for d in fact.shape):
             raise b.refuse(node, "it uses several numbers computed from the stream's length, and each stream has its own", v)
         row = self._rows.get(v)
         if row is None:
-            assert isinstance(fact.value, Elems)
-            row = self._number(fact.value.array.reshape(-1)[0], fact.dtype, node)
-        axes = [a for a in range(len(out.shape)) if a != batch]
+            assert isinstance(fact.value, Elems | Fill)
+            number = fact.value.value if isinstance(fact.value, Fill) else fact.value.array.reshape(-1)[0]
+            row = self._number(number, fact.dtype, node)
+        return row if batch is None else self._row(row, v, out.shape, node)
+
+    def _row(self, row: ir.Value, v: ir.Value, shape: Shape, node: ir.Node) -> ir.Value:
+        """A row of numbers along the batch axis of a shape."""
+        b = self.b
+        batch = b.g.batch_axis(shape)
+        if b.g.batch is not None and batch is None:
+            raise b.refuse(node, "it uses the stream's length without a batch axis, and each stream has its own", v)
+        axes = [a for a in range(len(shape)) if a != batch]
         if batch is None or not axes:
             return row
-        shape = tuple(d if a == batch else 1 for a, d in enumerate(out.shape))
-        return b.op("Unsqueeze", [row, b.const(axes)], f"{v.name}.row", WireFact(fact.dtype, shape))
+        dtype = b.g.facts[v].dtype
+        placed = tuple(d if a == batch else 1 for a, d in enumerate(shape))
+        return b.op("Unsqueeze", [row, b.const(axes)], f"{v.name}.row", WireFact(dtype, placed))
 
     def _shaped(self, wire: ir.Value, fact: WireFact) -> ir.Value:
         if fact.shape is not None and len(fact.shape) == 1:
