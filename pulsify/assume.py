@@ -36,6 +36,8 @@ class Assumptions:
     def __init__(self, symbol: str):
         self.symbol = symbol
         self.conditions: dict[Condition, None] = {}
+        #: The number the file has on the axis that was declared as time, if it has one.
+        self.baked: int | None = None
 
     @property
     def least(self) -> int:

@@ -7,6 +7,7 @@ Every failure has one shape: a headline, then ``why`` (the reason, with numbers)
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 __all__ = [
     "ClientError",
@@ -53,10 +54,23 @@ class UsageError(PulsifyError):
     exit_code = 2
 
 
+@dataclass(frozen=True)
+class Repair:
+    """A Reshape ``node`` to be replaced: by one with the target ``values``, or by a Transpose with that permutation."""
+
+    node: str
+    op: str
+    values: tuple[int, ...]
+
+
 class Refusal(PulsifyError):
-    """The model cannot be pulsified as asked. Names the node, the axis, the reason and the remedy."""
+    """The model cannot be pulsified as asked. Names the node, the axis, the reason and the remedy.
+
+    ``repair`` is what would cure a Reshape that has the length of time baked in, where that can be told.
+    """
 
     exit_code = 3
+    repair: Repair | None = None
 
 
 class VerificationError(PulsifyError):

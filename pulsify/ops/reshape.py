@@ -17,6 +17,7 @@ from pulsify.dim import Dim, DimLike, exact_div, floor, symbols_of
 from pulsify.facts import Elems, Fill, Iota, Need, Plan, Shape, Stream, Value, Window, WireFact
 from pulsify.ops._families import AxisMap, AxisRule, product
 from pulsify.ops._rule import NodeView, Rule, register
+from pulsify.ops._unbake import as_transpose, free_constant, refuse_with_repair
 
 
 def reshaped_value(f: WireFact, shape: Shape, at: int | None) -> Value:
@@ -124,10 +125,12 @@ class Reshape(Rule):
         return self._baked(n, total, known, wanted)
 
     def _baked(self, n: NodeView, total: DimLike, known: DimLike, wanted: Shape) -> DimLike:
-        n.refuse(
+        refuse_with_repair(
+            n,
             f"the time axis is baked in: it reshapes {total} elements to [{', '.join(map(str, wanted))}], "
             f"which holds {known} (times a whole number)",
-            hint="export the model with a dynamic time axis, or write -1 for time in this node's target shape",
+            free_constant(n, total, known, wanted),
+            "export the model with a dynamic time axis, or write -1 for time in this node's target shape",
         )
 
     def infer(self, n: NodeView) -> list[WireFact]:
@@ -203,10 +206,12 @@ class Reshape(Rule):
                     *(["export the model with a batch of 1"] if isinstance(front, Dim) else []),
                 ],
             )
-        n.refuse(
+        refuse_with_repair(
+            n,
             f"it does not keep frames together: {text}",
+            as_transpose(n, a, out),
+            "time may be regrouped where it varies slowest: [T, C] -> [T/k, k*C] or [T*k, C/k]",
             axis=a,
-            hint="time may be regrouped where it varies slowest: [T, C] -> [T/k, k*C] or [T*k, C/k]",
         )
 
 

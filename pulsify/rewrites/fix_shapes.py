@@ -10,6 +10,7 @@ import onnx_ir as ir
 from pulsify.dim import Dim, DimLike
 from pulsify.facts import Shape
 from pulsify.graph import Graph
+from pulsify.ops._unbake import reshape_target
 from pulsify.rewrites._edit import Editor
 
 __all__ = ["END", "apply", "reshape_target"]
@@ -31,21 +32,6 @@ def apply(g: Graph) -> int:
 
 def _known_constant(value: ir.Value | None) -> bool:
     return value is None or value.const_value is not None
-
-
-def reshape_target(source: Shape, target: Shape) -> list[int] | None:
-    """``target`` as constants: 0 where it copies the input's axis, at most one -1. None if that cannot say it."""
-    out: list[int] = []
-    for i, d in enumerate(target):
-        if not isinstance(d, Dim):
-            if d == 0:
-                return None
-            out.append(int(d))
-        elif i < len(source) and source[i] == d:
-            out.append(0)
-        else:
-            out.append(-1)
-    return out if out.count(-1) <= 1 else None
 
 
 def _reshape(edit: Editor, node: ir.Node) -> int:

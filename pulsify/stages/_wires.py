@@ -12,7 +12,7 @@ from pulsify.dim import Dim, DimLike, sym, symbols_of
 from pulsify.errors import InternalError, Refusal
 from pulsify.facts import AxisRegion, Elems, Fill, Need, Plan, WireFact
 from pulsify.graph import DOMAIN, Graph, NodeBuilder, Pulse
-from pulsify.rewrites.fix_shapes import reshape_target
+from pulsify.ops._unbake import reshape_target
 from pulsify.schedule import Schedule
 from pulsify.stages._expressions import write_expression
 from pulsify.stages._free import Free

@@ -69,6 +69,7 @@ class Source:
     """A batch model in memory and where it came from.
 
     ``edited`` tells that ``model`` is no longer what ``path`` holds; ``sha256`` and ``opset`` stay those of the file.
+    ``notes`` tell what was changed.
     """
 
     model: ir.Model
@@ -76,6 +77,7 @@ class Source:
     path: Path | None
     opset: int
     edited: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def folder(self) -> Path | None:
@@ -191,13 +193,14 @@ def load(source: Source, axis: AxisSpec) -> Graph:
     """
     model = normalize(source)
     shapes, symbol, notes = _time(model, axis)
-    g = Graph(model, symbol, Assumptions(symbol), notes=notes)
+    g = Graph(model, symbol, Assumptions(symbol), notes=[*source.notes, *notes])
     g.source = {"sha256": source.sha256, "opset": source.opset, "producer": source.model.producer_name or ""}
     for value, shape in zip(model.graph.inputs, shapes, strict=True):
         g.facts[value] = WireFact(value.dtype or ir.DataType.FLOAT, shape)
     for value in model.graph.initializers.values():
         assert value.const_value is not None
         g.facts[value] = tensor_fact(value.const_value)
+    g.assume.baked = _baked(model, axis)
     g.batch = batch_symbol([s for s in shapes if s is not None], symbol)
     return g
 
@@ -290,9 +293,7 @@ def _time(model: ir.Model, axis: AxisSpec) -> tuple[list[Any], str, list[str]]:
     names = {v.name: i for i, v in enumerate(inputs)}
     used = sorted({s for shape in shapes for d in shape or () for s in symbols_of(d)})
     if axis.axes:
-        symbol = axis.symbol or next(s for s in ("S", "T", "time", "S_") if s not in used)
-        if axis.symbol in used:
-            symbol = axis.symbol
+        symbol = axis.symbol or _own_symbol(axis.axes, names, shapes) or _fresh_symbol(used)
         for name, a in axis.axes.items():
             if name not in names:
                 raise UsageError(
@@ -327,6 +328,34 @@ def _time(model: ir.Model, axis: AxisSpec) -> tuple[list[Any], str, list[str]]:
             hint=_axis_hints(inputs, shapes, found or used, None),
         )
     return shapes, found[0], [f"time axis: {found[0]} (the only candidate)"]
+
+
+def _fresh_symbol(used: Sequence[str]) -> str:
+    return next(s for s in ("S", "T", "time", *(f"S_{k}" for k in range(len(used) + 1))) if s not in used)
+
+
+def _own_symbol(axes: Mapping[str, int], names: Mapping[str | None, int], shapes: Sequence[Any]) -> str | None:
+    """The symbol the declared axes already have, if it is one and stands on no other axis of those inputs."""
+    found = set()
+    for name, a in axes.items():
+        shape = shapes[names[name]] if name in names else None
+        if shape is None or not -len(shape) <= a < len(shape) or not isinstance(shape[a], Dim):
+            return None
+        if sum(symbols_of(d) == symbols_of(shape[a]) for d in shape) > 1:
+            return None
+        found.add(shape[a])
+    word = str(found.pop()) if len(found) == 1 else ""
+    return word if word.isidentifier() else None
+
+
+def _baked(model: ir.Model, axis: AxisSpec) -> int | None:
+    """The number the file has on the declared axes, if it is one."""
+    found = set()
+    for v in model.graph.inputs:
+        if axis.axes and v.name in axis.axes and v.shape is not None:
+            found.add(v.shape[axis.axes[v.name or ""]])
+    number = found.pop() if len(found) == 1 else None
+    return number if isinstance(number, int) else None
 
 
 def candidates(inputs: Sequence[ir.Value], shapes: Sequence[Any], used: Sequence[str]) -> list[str]:
