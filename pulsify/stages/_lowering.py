@@ -125,6 +125,12 @@ class Lowering:
         (out,) = self.ops("Valid", [], 1, "valid", domain=DOMAIN, start=int(start), end=int(end), **self._place(k, axis))
         return out
 
+    def bound(self, k: int, axis: int, *, end: bool) -> ir.Value:
+        """The real frames of a pulse of input k are ``[first, last)``: one of the two, in ``0..n``. Per row: int64
+        ``[N]``, ``[1]`` without a batch axis. A row with no real frame has ``last <= first``."""
+        place = self._place(k, axis) | {"shape": [str(self.batch)], "end": int(end)}
+        return self.op("Bound", [], "last" if end else "first", domain=DOMAIN, **place)
+
     def count(self, k: int, axis: int, rank: int = 1, batch_axis: int | None = 0) -> ir.Value:
         """Real frames of input k so far, this pulse included, per row: int64, N on ``batch_axis`` and else 1."""
         place = self._place(k, axis)
