@@ -1,6 +1,6 @@
 """What a conversion costs and what it leaves: ``make bench`` (or ``python -m benchmarks.convert``).
 
-Best of a few runs on one thread, imports done; the model is in memory. Real models are downloaded if an index is at hand.
+CPU seconds of the best of a few runs, imports done; the model is in memory. Real models are downloaded if an index is at hand.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from models.registry import MODELS, DownloadError, fetch
 from pulsify.api import Conversion, convert
 from tests.graphs import G
 
-RUNS = 3
+RUNS = 5
 REAL = ("gigaam_v3_conv", "resample_48_16")
 
 
@@ -53,12 +53,12 @@ def cases() -> Iterator[tuple[str, onnx.ModelProto, str, int]]:
 
 
 def measure(model: onnx.ModelProto, axis: str, pulse: int) -> tuple[Conversion, float]:
-    """A conversion and the least wall time of a few, in seconds."""
+    """A conversion and the least CPU time of a few, in seconds."""
     best = float("inf")
     for _ in range(RUNS):
-        start = time.perf_counter()
+        start = time.process_time()
         done = convert(model, axis=axis, pulse=pulse)
-        best = min(best, time.perf_counter() - start)
+        best = min(best, time.process_time() - start)
     return done, best
 
 

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     metavar="IN:OUT",
     help="An input and an output that are a state the author exposed: carried by the pulsed model (repeatable).",
 )
+@click.option("--unbake", is_flag=True, help="Free Reshapes in which the exporter wrote the length of its example.")
 @click.option(
     "--length", "lengths", multiple=True, metavar="NAME", help="An input that holds the number of frames (repeatable)."
 )
@@ -68,6 +69,7 @@ def command(
     binds: Sequence[str],
     states: Sequence[str],
     lengths: Sequence[str],
+    unbake: bool,
     report: str | None,
     quiet: bool,
     no_verify: bool,
@@ -85,7 +87,7 @@ def command(
 
         check_target(report, Path(model))
     try:
-        request = Request(model, tuple(axes), pulse, outputs, tuple(binds), tuple(states), tuple(lengths))
+        request = Request(model, tuple(axes), pulse, outputs, tuple(binds), tuple(states), tuple(lengths), unbake)
         if until is not None:
             _dump(request, until, output)
         else:
@@ -113,6 +115,7 @@ class Request:
     binds: tuple[str, ...]
     states: tuple[str, ...]
     lengths: tuple[str, ...]
+    unbake: bool
 
     @property
     def options(self) -> Options:
@@ -131,6 +134,7 @@ class Request:
             states=dict(_pair("--state", "IN:OUT", text, ":") for text in self.states),
             outputs=[name.strip() for name in self.outputs.split(",")] if self.outputs is not None else (),
             lengths=self.lengths,
+            unbake=self.unbake,
         )
 
     def source(self) -> Source:
