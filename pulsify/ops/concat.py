@@ -1,6 +1,9 @@
-"""Joining and cutting on axes other than time: Concat, Split.
+"""Joining and cutting: Concat, Split.
 
-Region transform: ``out [a, b) <- in_k [a, b)`` for every streaming input.
+Region transform on other axes than time: ``out [a, b) <- in_k [a, b)`` for every streaming input. Static frames joined to
+a stream along time, p before it: ``out[j] = first[j]`` for ``j < p``, ``in[j - p]`` while there is one, then ``last``;
+``out [a, b) <- in [a - p, b - p)`` (stages/_splices.py). A Split along time is a Slice for each of its parts
+(rewrites/split_as_slices.py).
 """
 
 from __future__ import annotations
@@ -8,13 +11,13 @@ from __future__ import annotations
 import numpy as np
 
 from pulsify.dim import Dim, DimLike
-from pulsify.facts import MAX_ELEMS, Elems, WireFact
+from pulsify.facts import MAX_ELEMS, Elems, Need, Plan, Splice, Stream, Window, WireFact
 from pulsify.ops._families import AxisMap, AxisRule, broadcast, same_axes
 from pulsify.ops._rule import NodeView, register
 
 
 class Concat(AxisRule):
-    status, note = "conditions", "not along time"
+    status, note = "conditions", "along time: static frames before and after one stream"
 
     def axis_of(self, n: NodeView) -> int:
         return n.axis(n.attr("axis"), len(n.shape(0)))
@@ -40,11 +43,11 @@ class Concat(AxisRule):
         axis, rank = self.axis_of(n), n.outputs[0].rank
         return [[() if a == axis else tuple((k, a) for k in range(len(n.inputs))) for a in range(rank)]]
 
-    def consumed(self, n: NodeView, k: int, axis: int) -> str:
-        return "it joins tensors along time"
-
-    def plan(self, n: NodeView):  # type: ignore[no-untyped-def]
+    def plan(self, n: NodeView) -> Plan:
         axis = self.axis_of(n)
+        streams = [k for k in range(len(n.inputs)) if axis in n.streaming(k)]
+        if streams:
+            return self._join(n, axis, streams)
         for a in n.outputs[0].time_axes(n.symbol):
             for k in range(len(n.inputs)):
                 if a != axis and a not in n.streaming(k):
@@ -55,9 +58,31 @@ class Concat(AxisRule):
                     )
         return super().plan(n)
 
+    def _join(self, n: NodeView, axis: int, streams: list[int]) -> Plan:
+        if len(streams) > 1:
+            n.refuse(
+                "it joins two streams along time, and the second begins where the first ends",
+                axis=axis,
+                hint="join them outside the model",
+            )
+        (k,) = streams
+        if len(n.streaming(k)) > 1:
+            n.refuse("its input has time on two axes", axis=axis, input=k)
+        sizes = []
+        for i in range(len(n.inputs)):
+            size = n.shape(i)[axis]
+            if i != k and isinstance(size, Dim):
+                n.refuse(f"its input {n.wires[i]!r} is {size} long, and how many frames it joins must be known", axis=axis)
+            sizes.append(0 if i == k else int(size))  # type: ignore[arg-type]
+        before, after = sum(sizes[:k]), sum(sizes[k + 1 :])
+        if not before and not after:
+            return Plan((Stream(0, axis, (Need(k, axis),)),))
+        splice = Splice("join", before, after, tuple(range(k)), tuple(range(k + 1, len(sizes))))
+        return Plan((Stream(0, axis, (Need(k, axis, Window(before=before)),)),), kind="splice", splice=splice)
+
 
 class Split(AxisRule):
-    status, note = "conditions", "not along time"
+    status, note = "conditions", "along time: parts counted from the start, and the last frames as a running result"
 
     def axis_of(self, n: NodeView) -> int:
         return n.axis(n.attr("axis", 0), len(n.shape(0)))
@@ -90,7 +115,7 @@ class Split(AxisRule):
         return [same_axes(rank, (self.axis_of(n),)) for _ in n.outputs]
 
     def consumed(self, n: NodeView, k: int, axis: int) -> str:
-        return "it cuts the stream along time"
+        return f"it cuts the stream along time into {', '.join(map(str, self.sizes(n)))} frames"
 
 
 register(Concat(), "Concat")

@@ -2,11 +2,18 @@
 
 Region transform on time: ``out [a, e) <- in [start + step*a, start + step*(e-1) + 1)``. With step 1 nothing moves:
 the delay grows by ``start``. The end is the length law's business alone.
+
+So many frames whatever the stream's length are a static result. The first ones: a memory of k frames, each written when
+its index comes. The last ones, the furthest K from the end: a memory of K frames, ``m' = (m ++ in)[r : r + K]`` with r the
+real frames of the pulse; the result is always of the frames seen so far.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import onnx_ir as ir
 
 from pulsify.dim import Dim, DimLike, slope, symbols_of
 from pulsify.facts import Elems, Iota, Need, Plan, Stream, Window, WireFact
@@ -38,7 +45,7 @@ def slice_ranges(n: NodeView) -> dict[int, tuple[DimLike, DimLike, int]]:
 
 def _resolve(n: NodeView, start: DimLike, end: DimLike, step: int, length: DimLike) -> tuple[DimLike, DimLike]:
     low, high = (0, length) if step > 0 else (-1, length - 1)
-    first = _clamp(n, start, 0 if step > 0 else 0, high, length)
+    first = _clamp(n, start, 0, high, length)
     if step > 0:
         last = _clamp(n, end, low, high, length)
     elif not isinstance(end, Dim) and end <= -FAR:
@@ -96,11 +103,7 @@ class Slice(Rule):
         for a in n.streaming(0):
             start, count, step = ranges.get(a, (0, n.shape(0)[a], 1))
             if not isinstance(count, Dim) or n.symbol not in symbols_of(count):
-                n.refuse(
-                    f"it keeps {count} frames of the stream whatever its length",
-                    axis=a,
-                    hint="take those frames from the model's output instead (--outputs leaves one out)",
-                )
+                return self._still(n, a, start, count, step)
             if step < 0:
                 n.refuse("it reverses time", axis=a, hint="a stream has no last frame to begin with")
             if isinstance(start, Dim):
@@ -131,6 +134,70 @@ class Slice(Rule):
             n.refuse("it cuts time and another axis at once, with bounds known only when running", axis=moved[0])
         step = ranges[moved[0]][2]
         return Plan(tuple(streams), kind="slice" if step == 1 else "stride")
+
+
+    def _still(self, n: NodeView, axis: int, start: DimLike, count: DimLike, step: int) -> Plan:
+        """The same number of frames whatever the stream's length."""
+        keeps = f"it keeps {count} frames of the stream whatever its length"
+        ranges = slice_ranges(n)
+        if isinstance(count, Dim) or count == 0:
+            n.refuse(keeps, axis=axis, hint="leave that output out (--outputs)")
+        if len(n.streaming(0)) > 1:
+            n.refuse(f"{keeps}, and has time on two axes", axis=axis)
+        if any(a != axis and r != (0, n.shape(0)[a], 1) for a, r in ranges.items()):
+            n.refuse(f"{keeps}, and cuts other axes too", axis=axis, hint="slice one axis at a time")
+        need = Need(0, axis)
+        if not isinstance(start, Dim):
+            frames = [int(start) + step * j for j in range(int(count))]
+            return Plan((), kind="custom", consumes=(need,), ends=True, lower=lambda low: _first(low, axis, frames))
+        back = start - n.shape(0)[axis]
+        if isinstance(back, Dim):
+            n.refuse(f"{keeps}, from frame {start} on: neither its first nor its last ones", axis=axis)
+        frames = [int(back) + step * j for j in range(int(count))]
+        return Plan((), kind="custom", consumes=(need,), ends=True, lower=lambda low: _last(low, axis, frames))
+
+
+def _placed(numbers: list[int], rank: int, axis: int) -> np.ndarray:
+    return np.asarray(numbers).reshape([-1 if a == axis else 1 for a in range(rank)])
+
+
+def _memory(low: Any, axis: int, count: int) -> tuple[ir.Value, ir.Value, list[DimLike]]:
+    """A memory of so many frames, and those frames in front of the pulse."""
+    fact = low.facts[0]
+    shape = [count if a == axis else d for a, d in enumerate(fact.shape)]
+    past = low.state("frames", shape, fact.dtype, "cache")
+    return past, low.op("Concat", [past, low.inputs[0]], axis=axis), shape
+
+
+def _first(low: Any, axis: int, frames: list[int]) -> list[ir.Value]:
+    rank, count = low.facts[0].rank, len(frames)
+    past, whole, shape = _memory(low, axis, count)
+    here = low.position(0, axis)
+    first, last = (low.op("Gather", [here, low.const([i])], stem, axis=axis) for i, stem in ((0, "first"), (-1, "last")))
+    wanted = low.const(_placed(frames, rank, axis))
+    ago = low.op("Sub", [wanted, first], "ago")
+    begun = low.op("GreaterOrEqual", [ago, low.const([0])], "begun")
+    come = low.op("And", [begun, low.op("LessOrEqual", [wanted, last], "ended")], "come")
+    now = low.op("Add", [ago, low.const([count])], "now")
+    index = low.op("Where", [come, now, low.const(_placed(list(range(count)), rank, axis))], "index")
+    present = low.take(whole, index, axis, shape)
+    low.store(past, present)
+    return [present]
+
+
+def _last(low: Any, axis: int, frames: list[int]) -> list[ir.Value]:
+    rank, count = low.facts[0].rank, -min(frames)
+    past, whole, shape = _memory(low, axis, count)
+    batch = low.batch_axis(low.facts[0].shape)
+    real = low.bound(0, axis, end=True)
+    place = [a for a in range(rank) if a != (axis if batch is None else batch)]
+    real = low.op("Unsqueeze", [real, low.const(place)], "real") if place else real
+    index = low.op("Add", [real, low.const(_placed(list(range(count)), rank, axis))], "index")
+    present = low.take(whole, index, axis, shape)
+    low.store(past, present)
+    if frames == list(range(-count, 0)):
+        return [present]
+    return [low.op("Gather", [present, low.const([count + f for f in frames])], "frames", axis=axis)]
 
 
 register(Slice(), "Slice")

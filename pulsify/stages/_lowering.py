@@ -63,6 +63,14 @@ class Lowering:
         """A shape of ints and the batch symbol as an int64 tensor, computed at run time where not constant."""
         return self._w.dims(list(dims), f"{self.name}.dims", self.node, None)
 
+    def take(self, wire: ir.Value, index: ir.Value, axis: int, shape: Sequence[DimLike]) -> ir.Value:
+        """Frames of a wire of the given result shape by number, shaped like :meth:`valid`: every batch row its own."""
+        batch = self._rows(shape)
+        if batch is None:
+            index = self.op("Reshape", [index, self.const([-1])], "index")
+        fact = WireFact(ir.DataType.UNDEFINED, None)
+        return self._w.take(wire, index, axis, batch, shape, f"{self.name}.frames", fact, None, self.node)
+
     # -- where we are ----------------------------------------------------------------------------------------------
 
     @property
@@ -140,12 +148,6 @@ class Lowering:
         place |= {"shape": [str(d) for d in shape], "batch": -1 if batch_axis is None else batch_axis}
         return self.op("Count", [], "count", domain=DOMAIN, **place)
 
-    def position(self, k: int, axis: int) -> ir.Value:
-        """The index of every frame of a pulse of input k: int64, shaped like :meth:`valid`."""
-        return self.op("Position", [], "position", domain=DOMAIN, **self._place(k, axis))
-
-    def started(self, rank: int, batch_axis: int | None) -> ir.Value:
-        """Whether a row has had a pulse before this one: bool, N on ``batch_axis`` and else 1."""
     def demand(self, output: int, axis: int) -> Any:
         """Which frames ``[low, high)`` of an output any output of the model depends on; None if none does."""
         return self._w.s.demand.get((self.node.outputs[output], axis))
@@ -158,6 +160,12 @@ class Lowering:
         place = {"shape": [str(d) for d in shape], "batch": -1 if batch_axis is None else batch_axis}
         return self.op("Length", [], "length", domain=DOMAIN, length=str(law), **place)
 
+    def position(self, k: int, axis: int) -> ir.Value:
+        """The index of every frame of a pulse of input k: int64, shaped like :meth:`valid`."""
+        return self.op("Position", [], "position", domain=DOMAIN, **self._place(k, axis))
+
+    def started(self, rank: int, batch_axis: int | None) -> ir.Value:
+        """Whether a row has had a pulse before this one: bool, N on ``batch_axis`` and else 1."""
         shape: list[DimLike] = [1] * rank
         if self._w.g.batch is not None and batch_axis is not None:
             shape[batch_axis] = self.batch

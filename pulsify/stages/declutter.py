@@ -9,6 +9,7 @@ from __future__ import annotations
 from pulsify.graph import Graph
 from pulsify.rewrites import (
     block_transposed,
+    constant_joins,
     drop_dead,
     drop_identities,
     exclusive_sums,
@@ -20,13 +21,17 @@ from pulsify.rewrites import (
     guard_operands,
     plain_pools,
     split_axes,
+    split_as_slices,
     split_pads,
+    split_resizes,
+    static_frames,
+    variances,
 )
 
 __all__ = ["REWRITES", "declutter"]
 
 #: In order; each is one pass over the graph.
-REWRITES = (fold_constants, drop_identities, full_sequences, fix_shapes, frame_gathers, exclusive_sums, block_transposed, plain_pools, split_pads, split_axes, fuse_pads, guard_operands, drop_dead)
+REWRITES = (fold_constants, drop_identities, full_sequences, fix_shapes, frame_gathers, exclusive_sums, variances, block_transposed, split_resizes, plain_pools, static_frames, split_as_slices, constant_joins, split_pads, split_axes, fuse_pads, guard_operands, drop_dead)
 
 
 def declutter(g: Graph) -> Graph:
