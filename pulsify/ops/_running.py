@@ -54,8 +54,10 @@ FOLDS = {
 }
 
 
-def running_plan(n: NodeView, kind: str, gone: Sequence[int], keep: bool, *, power: int = 2, last: bool = False) -> Plan:
-    """The plan of a reduction over time. ``kind`` is of ``FOLDS``, ``LogSumExp``, ``ArgMax`` or ``ArgMin``."""
+def running_plan(
+    n: NodeView, kind: str, gone: Sequence[int], keep: bool, *, power: int = 2, last: bool = False, end: str = ""
+) -> Plan:
+    """The plan of a reduction over time. ``kind`` is of ``FOLDS``, ``LogSumExp``, ``Centred``, ``ArgMax`` or ``ArgMin``."""
     time = n.streaming(0)
     if len(time) > 1:
         n.refuse(
@@ -67,6 +69,8 @@ def running_plan(n: NodeView, kind: str, gone: Sequence[int], keep: bool, *, pow
         n.refuse(f"a running value of {n.fact(0).dtype.name.lower()} is not supported", axis=time[0], hint="cast to int64 before it")
     if kind == "LogSumExp":
         lower = partial(_logsumexp, gone=tuple(gone), time=time[0], keep=keep)
+    elif kind == "Centred":
+        lower = partial(_centred, gone=tuple(gone), time=time[0], keep=keep, end=end)
     elif kind.startswith("Arg"):
         lower = partial(_arg, largest=kind == "ArgMax", time=time[0], keep=keep, last=last)
     else:
@@ -128,6 +132,21 @@ def _past(low: Any, role: str, fact: WireFact, gone: Sequence[int], dtype: ir.Da
     return past, low.op("Where", [begun, past, low.const(empty, dtype.numpy())], f"{role}.past")
 
 
+def _count(low: Any, fact: WireFact, gone: Sequence[int], time: int) -> ir.Value:
+    """Elements reduced so far, this pulse included: int64, N on the batch axis."""
+    assert fact.shape is not None
+    others = product([fact.shape[a] for a in gone if a != time])
+    count: ir.Value = low.count(0, time, fact.rank, low.batch_axis(fact.shape))
+    if others != 1:
+        count = low.op("Mul", [count, low.dims([others])])
+    return count
+
+
+def _divisor(low: Any, count: ir.Value, dtype: ir.DataType) -> ir.Value:
+    """A count to divide by: at least 1."""
+    return _cast(low, low.op("Max", [count, low.const([1])], "divisor"), INT64, dtype)
+
+
 def _finish(low: Any, y: ir.Value, have: ir.DataType, gone: Sequence[int], keep: bool) -> list[ir.Value]:
     y = _cast(low, y, have, low.outputs[0].dtype)
     return [y if keep else low.op("Squeeze", [y, low.const(list(gone))])]
@@ -147,16 +166,41 @@ def _fold(low: Any, *, kind: str, gone: Sequence[int], time: int, keep: bool, po
     low.store(past, total)
     y = total
     if fold.last == "mean":
-        others = product([fact.shape[a] for a in gone if a != time])  # type: ignore[index]
-        count = low.count(0, time, fact.rank, low.batch_axis(fact.shape))
-        if others != 1:
-            count = low.op("Mul", [count, low.dims([others])])
-        count = low.op("Max", [count, low.const([1])], "divisor")
-        y = low.op("Div", [y, _cast(low, count, INT64, wide)], "mean")
+        y = low.op("Div", [y, _divisor(low, _count(low, fact, gone, time), wide)], "mean")
     elif fold.last:
         y, wide = _cast(low, y, wide, DOUBLE), DOUBLE
         y = low.op("Pow", [y, low.const(1 / power, np.float64)]) if fold.last == "root" else low.op(fold.last, [y])
     return _finish(low, y, wide, gone, keep)
+
+
+def _centred(low: Any, *, gone: Sequence[int], time: int, keep: bool, end: str) -> list[ir.Value]:
+    """The sum of squares about the mean of all frames so far, from that of a pulse about its own mean (Chan et al.):
+    ``M2 <- M2 + M2_pulse + (mean_pulse - mean)^2 * n*n_pulse / (n + n_pulse)``."""
+    x, fact, dtype = _frames(low, gone)
+    axes, zero = low.const(list(gone)), low.const(0, dtype.numpy())
+    real = _real(low, time)
+    total = _count(low, fact, gone, time)
+    old_n, _ = _past(low, "count", fact, [a for a in range(fact.rank) if a != low.batch_axis(fact.shape)], INT64, 0)
+    low.store(old_n, total)
+    fresh = low.op("Sub", [total, old_n], "fresh")
+    share = low.op("Div", [_cast(low, fresh, INT64, DOUBLE), _divisor(low, total, DOUBLE)], "share")
+    sums = low.op("ReduceSum", [low.op("Where", [real, x, zero], "real"), axes], "pulse.sum", keepdims=1)
+    mean = low.op("Div", [sums, _divisor(low, fresh, dtype)], "pulse.mean")
+    apart = low.op("Where", [real, low.op("Sub", [x, mean]), zero], "apart")
+    part = _cast(low, low.op("ReduceSumSquare", [apart, axes], "pulse", keepdims=1), dtype, DOUBLE)
+    old_mean, _ = _past(low, "mean", fact, gone, DOUBLE, 0)
+    gap = low.op("Sub", [_cast(low, mean, dtype, DOUBLE), old_mean], "gap")
+    step = low.op("Mul", [gap, share], "step")
+    low.store(old_mean, low.op("Add", [old_mean, step], "mean"))
+    past, _ = _past(low, "squares", fact, gone, DOUBLE, 0)
+    between = low.op("Mul", [low.op("Mul", [step, gap]), _cast(low, old_n, INT64, DOUBLE)], "between")
+    y = low.op("Add", [low.op("Add", [past, part]), between], "squares")
+    low.store(past, y)
+    if end == "mean":
+        y = low.op("Div", [y, _divisor(low, total, DOUBLE)], "variance")
+    elif end:
+        y = low.op(end, [y])
+    return _finish(low, y, DOUBLE, gone, keep)
 
 
 def _logsumexp(low: Any, *, gone: Sequence[int], time: int, keep: bool) -> list[ir.Value]:

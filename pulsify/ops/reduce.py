@@ -14,6 +14,7 @@ import onnx_ir as ir
 
 from pulsify.dim import Dim
 from pulsify.facts import MAX_ELEMS, Elems, Fill, Plan, Value, WireFact
+from pulsify.graph import DOMAIN
 from pulsify.ops._families import AxisMap, AxisRule, product
 from pulsify.ops._rule import NodeView, register
 from pulsify.ops._running import running_plan
@@ -102,5 +103,19 @@ class ArgReduce(Reduce):
         return ir.DataType.INT64
 
 
+class CentredSquares(Reduce):
+    """Pseudo-operator: ``sum over i of (in[i] - mean(in))^2``, or the mean or root of that (rewrites/variances.py)."""
+
+    domain = DOMAIN
+    status, note = "pseudo", ""
+
+    def reduced(self, n: NodeView) -> tuple[int, ...]:
+        return tuple(n.attr("axes"))
+
+    def plan(self, n: NodeView) -> Plan:
+        return running_plan(n, "Centred", self.reduced(n), bool(n.attr("keepdims")), end=n.attr("last"))
+
+
 register(Reduce(), *(f"Reduce{name}" for name in NAMES.split()))
 register(ArgReduce(), "ArgMax", "ArgMin")
+register(CentredSquares(), "CentredSquares")

@@ -182,6 +182,70 @@ def test_settle_is_exact_and_least(kind: str) -> None:
     assert worst >= settle, (worst, settle)
 
 
+# -- variances ---------------------------------------------------------------------------------------------------------
+
+
+def variance(g: G, x: str, how: str, axes: list[int], keep: int) -> str:
+    """Squares about the mean, as exporters write them; of ``[N, 3, S, 2]``."""
+    mean = g("GlobalAveragePool", x) if how == "pool" else g("ReduceMean", x, g.ints(*axes))
+    d = g("Sub", mean, x) if how == "reversed" else g("Sub", x, mean)
+    if how in ("ReduceSumSquare", "ReduceL2"):
+        return g(how, d, g.ints(*axes), keepdims=keep)
+    square = g("Pow", d, g.const(2.0, np.float32)) if how == "pow" else g("Mul", d, d)
+    return g("ReduceSum" if how == "sum" else "ReduceMean", square, g.ints(*axes), keepdims=keep)
+
+
+@given(
+    how=st.sampled_from(["mul", "reversed", "pow", "sum", "ReduceSumSquare", "ReduceL2", "pool"]),
+    axes=st.sampled_from([[2], [1, 2], [2, 3]]), keep=st.integers(0, 1), kind=sources, at=pulses(), batch=batches,
+)  # fmt: skip
+@examples(20)
+def test_variances(how: str, axes: list[int], keep: int, kind: str, at: Any, batch: Any) -> None:
+    g = G()
+    x = source(g, kind, g.input("x", [batch, 3, "S", 2]))
+    check(g.model(variance(g, x, how, [2, 3] if how == "pool" else axes, keep)), "S", legal(kind, at))
+
+
+@pytest.mark.parametrize("batch", ["N", 1])
+def test_statistics_pooling(batch: Any) -> None:
+    """Mean and unbiased deviation, then an embedding, as speaker models end."""
+    g = G()
+    x = g("Relu", g("Conv", g.input("x", [batch, 3, "S"]), g.weight(3, 3, 5), pads=[2, 2]))
+    mean = g("ReduceMean", x, g.ints(2))
+    d = g("Sub", x, mean)
+    n, one = g("Cast", g("Shape", x, start=2, end=3), to=TensorProto.FLOAT), g.const(1.0, np.float32)
+    var = g("Div", g("ReduceSum", g("Mul", d, d), g.ints(2), keepdims=0), g("Max", one, g("Sub", n, one)))
+    both = g("Concat", g("Squeeze", mean, g.ints(2)), g("Sqrt", var), axis=1)
+    c = check(g.model(g("Gemm", both, g.weight(6, 4))), "S", (1, 4, "P"))
+    assert c.manifest["outputs"][0]["settle"] == 2
+
+
+def test_variance_far_from_zero() -> None:
+    """About the mean, not as a difference of squares: 1e4 +- 1 over 100,000 frames."""
+    g = G()
+    x = g.input("x", ["N", 1, "S"])
+    d = g("Sub", x, g("ReduceMean", x, g.ints(2)))
+    c = convert(g.model(g("ReduceMean", g("Mul", d, d), g.ints(2))), axis="S", pulse=100)
+    data = (1e4 + np.random.default_rng(0).standard_normal((1, 1, 100_000))).astype(np.float32)
+    got = float(stream(c, data, 100)[-1].reshape(()))
+    want = data.astype(np.float64).var()
+    assert abs(got - want) <= 1e-4 * want
+
+
+def test_differences_read_elsewhere_are_refused() -> None:
+    for other in (True, False):
+        g = G()
+        x = g.input("x", ["N", 3, "S"])
+        d = g("Sub", x, g("ReduceMean", x, g.ints(2) if other else g.ints(1, 2)))
+        var = g("ReduceMean", g("Mul", d, d), g.ints(2))
+        y = g("Div", d, g("Sqrt", var)) if other else var
+        with pytest.raises(Refusal, match=r"cannot pulsify Sub node .* on axis 2"):
+            convert(g.model(y), axis="S", pulse=2)
+
+
+# -- the static part ---------------------------------------------------------------------------------------------------
+
+
 def head(name: str) -> onnx.ModelProto:
     g = G(opset=20)
     x = g.input("x", [1 if name == "If" else "N", 3, "S"])
