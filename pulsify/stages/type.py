@@ -10,6 +10,7 @@ import onnx_ir as ir
 from pulsify.errors import Refusal, UsageError
 from pulsify.graph import Graph
 from pulsify.ops._infer import infer_node
+from pulsify.rewrites.frame_scans import frames
 from pulsify.rewrites.inline_branches import inline
 
 __all__ = ["infer_types"]
@@ -29,6 +30,8 @@ def infer_types(g: Graph) -> Graph:
 def _type(g: Graph, node: ir.Node) -> None:
     """One node; where it is decided which nodes it stands for, those."""
     stands_for = inline(g, node) if node.op_type == "If" and not node.domain else None
+    if node.op_type == "Scan" and not node.domain and frames(g, node):
+        return
     if stands_for is None:
         infer_node(g, node)
     for inner in stands_for or ():

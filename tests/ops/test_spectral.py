@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from onnx import TensorProto
+from onnx import TensorProto, helper, numpy_helper
 
 from pulsify.errors import Refusal
 from tests.contexts import CONTEXTS, batches, contexts, pulses, verify
@@ -185,6 +186,38 @@ def test_every_third_by_indices() -> None:
     whole = g("Squeeze", g("Shape", x, start=1, end=2))
     rows = g("Range", g.const(1, np.int64), whole, g.const(3, np.int64))
     check(g.model(g("Gather", x, rows, axis=1)), "S", (3, "P"))
+
+
+def glue(hop: int, overlap: int) -> onnx.GraphProto:
+    """A Scan body: the frame is what is left of the last one and a block of ``hop`` samples."""
+    values = [helper.make_tensor_value_info(v, TensorProto.FLOAT, None) for v in ("prev", "block", "rest", "frame")]
+    ends = [numpy_helper.from_array(np.array([v]), n) for v, n in ((hop, "low"), (2**63 - 1, "high"), (-1, "last"))]
+    nodes = [
+        helper.make_node("Concat", ["prev", "block"], ["frame"], axis=-1),
+        helper.make_node("Slice", ["frame", "low", "high", "last"], ["rest"]),
+    ]
+    return helper.make_graph(nodes, "glue", values[:2], values[2:], ends)
+
+
+@pytest.mark.parametrize(("hop", "overlap"), [(1, 2), (3, 5), (4, 4), (160, 240)])
+@pytest.mark.parametrize("context", ["alone", "late"])
+def test_framing_by_a_scan(hop: int, overlap: int, context: str) -> None:
+    """Blocks glued to the end of the last frame: the first frame begins with the first samples."""
+
+    def op(g: G, x: str) -> str:
+        whole = g("Shape", x, start=1, end=2)
+        rest = g("Sub", whole, g.ints(overlap))
+        stop = g("Sub", whole, g("Mod", rest, g.ints(hop)))
+        first = g("Slice", x, g.ints(0), g.ints(overlap), g.ints(1))
+        blocks = g("Reshape", g("Slice", x, g.ints(overlap), stop, g.ints(1)), g.ints(0, -1, hop))
+        _, frames = g(
+            "Scan", first, blocks, n=2, body=glue(hop, overlap), num_scan_inputs=1, scan_input_axes=[1], scan_output_axes=[1]
+        )
+        return frames
+
+    least = {"least": context == "alone" and hop < 160}
+    c = verify(op, ["N", "S"], context, (1, 2, "P"), axis=1, rank=3, multiple=hop, **least)
+    assert "Scan" not in {n.op_type for n in c.model.graph.node}
 
 
 def test_framing_by_a_kernel_and_back() -> None:
