@@ -21,7 +21,35 @@ __all__ = ["apply"]
 
 def apply(g: Graph) -> int:
     edit = Editor(g)
+    for node in list(g.graph):
+        if node.op_type == "Gather" and not node.domain:
+            _unflatten(edit, node)
     return sum(_frames(edit, node) for node in list(g.graph) if node.op_type == "Gather" and not node.domain)
+
+
+def _unflatten(edit: Editor, node: ir.Node) -> None:
+    """Indices in one long row are looked up as the matrix they were made from, and the result is flattened."""
+    g = edit.g
+    data, index = node.inputs[0], node.inputs[1]
+    flat = None if index is None else index.producer()
+    if data is None or flat is None or flat.op_type != "Reshape" or flat.domain or len(g.facts[index].shape or ()) != 1:
+        return
+    matrix, shape = flat.inputs[0], g.facts[data].shape
+    value = None if matrix is None else g.facts[matrix].value
+    if shape is None or not isinstance(value, Grid) or value.axis != 0 or value.offsets.ndim < 2:
+        return
+    axis = node.attributes.get_int("axis", 0) % len(shape)
+    rest = shape[axis + 1 :]
+    if not all(isinstance(d, int) for d in rest):
+        return
+    stem = f"{node.outputs[0].name}.matrix"
+    found = edit.before(node, "Gather", [data, matrix], stem, {"axis": axis})
+    node.op_type = "Reshape"
+    node.attributes.clear()
+    target = [*(0 for _ in range(axis)), -1, *(int(d) for d in rest)]  # type: ignore[call-overload]
+    node.replace_input_with(0, found)
+    node.replace_input_with(1, edit.const(target, f"{stem}.shape"))
+    infer_node(g, node)
 
 
 def _frames(edit: Editor, node: ir.Node) -> int:

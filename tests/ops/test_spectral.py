@@ -188,6 +188,31 @@ def test_every_third_by_indices() -> None:
     check(g.model(g("Gather", x, rows, axis=1)), "S", (3, "P"))
 
 
+@pytest.mark.parametrize("context", ["alone", "late"])
+@pytest.mark.parametrize("axis", [1, 2])
+def test_framing_by_one_row_of_indices(context: str, axis: int) -> None:
+    """The index matrix flattened, and the frames made of the row it looks up."""
+
+    def op(g: G, x: str) -> str:
+        row = g("Gather", x, g("Reshape", grid(g, x, axis, 2, 5), g.ints(-1)), axis=axis)
+        target = [0, *([0] * (axis - 1)), -1, 5, *([3] * (2 - axis))]
+        return g("Reshape", row, g.ints(*target))
+
+    shape: list[Any] = ["N", "S", 3] if axis == 1 else ["N", 3, "S"]
+    verify(op, shape, context, (1, 2, "P"), axis=axis, rank=4, multiple=2, least=False)
+
+
+def test_framing_by_blocks() -> None:
+    """The signal cut into blocks of the greatest common divisor of hop and length, and blocks looked up."""
+    g = G()
+    x = g.input("x", ["N", "S"])
+    whole = g("Shape", x, start=1, end=2)
+    even = g("Slice", x, g.ints(0), g("Mul", g("Div", whole, g.ints(4)), g.ints(4)), g.ints(1))
+    blocks = g("Reshape", even, g.ints(0, -1, 4))
+    frames = g("Gather", blocks, grid(g, blocks, 1, 2, 5), axis=1)
+    check(g.model(g("Reshape", frames, g.ints(0, -1, 20))), "S", (8, 24, "P"))
+
+
 def glue(hop: int, overlap: int) -> onnx.GraphProto:
     """A Scan body: the frame is what is left of the last one and a block of ``hop`` samples."""
     values = [helper.make_tensor_value_info(v, TensorProto.FLOAT, None) for v in ("prev", "block", "rest", "frame")]
@@ -267,6 +292,14 @@ def test_window_and_frame_length_must_agree() -> None:
     g = G()
     y = g("STFT", g.input("x", [1, "S"]), g.const(4, np.int64), g.weight(6), g.const(8, np.int64))
     refused(g, y, "its window holds 6 samples, its frames 8")
+
+
+def test_a_pulse_that_is_no_multiple_of_the_hop_is_refused() -> None:
+    g = G()
+    model = g.model(stft(160, 400, "given", 1)(g, g.input("x", ["N", "S"])))
+    with pytest.raises(Refusal, match=r"a pulse of 500 frames does not split into strides of 160") as e:
+        check(model, "S", (500,))
+    assert "nearest: 480, 640" in str(e.value)
 
 
 def test_indices_that_run_backwards_are_refused() -> None:
