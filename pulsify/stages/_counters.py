@@ -62,11 +62,21 @@ class Counters:
 
         def make() -> ir.Value:
             slot = self._counter("frames", "real frames received")
-            self.valid_frames = ir.Value(name=self.build.unique("valid_frames"), type=ir.TensorType(I64))
-            slot.present = self.build.op("Add", [slot.past, self.valid_frames], "present_frames")
+            slot.present = self.build.op("Add", [slot.past, self.fresh()], "present_frames")
             return slot.present
 
         return self._once("real", make)
+
+    def fresh(self) -> ir.Value:
+        """Real frames of this pulse, per row: ``valid_frames`` ``[N]``."""
+        if self.valid_frames is None:
+            self.valid_frames = ir.Value(name=self.build.unique("valid_frames"), type=ir.TensorType(I64))
+        return self.valid_frames
+
+    def _plain(self, rate: Fraction, delay: int, length: DimLike) -> bool:
+        """Whether a wire's real frames are the stream's own: the first ``valid_frames * r`` of every pulse. (Until the
+        stream ends every pulse is full, so ``position = V`` before it; afterwards ``valid_frames`` is 0.)"""
+        return delay == 0 and length == sym(self.g.symbol) * rate
 
     def pulse(self) -> ir.Value:
         """Frames of the stream symbol in this pulse: ``[1]``."""
@@ -218,7 +228,9 @@ class Counters:
                 tests.append(self.build.op("GreaterOrEqual", [first, self._steps(rate, delay, -1, rank, axis)], "begun"))
             if end:
                 # L(V) - position*r > k - d
-                left = self._place(self._left(rate, length), rank, batch_axis)
+                plain = self._plain(rate, delay, length)
+                left = self._scaled(self.fresh(), rate, "real") if plain else self._left(rate, length)
+                left = self._place(left, rank, batch_axis)
                 tests.append(self.build.op("Greater", [left, self._steps(rate, -delay, 1, rank, axis)], "going"))
             return tests[0] if len(tests) == 1 else self.build.op("And", tests, "valid")
 
@@ -228,7 +240,7 @@ class Counters:
         """The real frames of a pulse are ``[first, last)``: first is ``clip(d - start, 0, n)``, last (``end``)
         ``clip(L(V) - start + d, 0, n)``, with ``start = position*r``. Per row: ``[N]``."""
         assert self.g.pulse is not None
-        plain = delay == 0 and length == sym(self.g.symbol) * rate
+        plain = self._plain(rate, delay, length)
         key = ("bound", rate, delay, None if plain or not end else length, end)
 
         def make() -> ir.Value:
@@ -236,9 +248,7 @@ class Counters:
             if not end:
                 gap = self.build.op("Sub", [self.build.const([delay]), self._start(rate)], "before")
             elif plain:
-                self.real()
-                assert self.valid_frames is not None
-                return self._scaled(self.valid_frames, rate, "real")
+                return self._scaled(self.fresh(), rate, "real")
             else:
                 gap = self._left(rate, length)
                 if delay:
@@ -266,6 +276,8 @@ class Counters:
         key = ("count", rate, delay, length)
 
         def make() -> ir.Value:
+            if self._plain(rate, delay, length):
+                return self._length(length)
             sent = self._once(("end", rate), lambda: self._scaled(
                 self.build.op("Add", [self.position(), self.pulse()], "sent"), rate, "sent"))
             come = self.build.op("Sub", [sent, self.build.const([delay])], "come") if delay else sent

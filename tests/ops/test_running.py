@@ -273,10 +273,9 @@ def head(name: str) -> onnx.ModelProto:
 
 @pytest.mark.parametrize("name", ["TopK", "If", "Gemm", "deviation", "Conv"])
 def test_static_part_behind(name: str) -> None:
-    """Computed again after every pulse; several reductions share the two counters."""
+    """Computed again after every pulse; several means share the one counter of frames."""
     c = check(head(name), "S", (1, 3, "P"))
-    counters = [s for s in c.manifest["states"] if s["kind"] == "counter"]
-    assert len(counters) == 2
+    assert [s["input"] for s in c.manifest["states"] if s["kind"] == "counter"] == ["past_frames"]
 
 
 def test_reductions_at_two_delays_and_a_stream() -> None:
@@ -285,6 +284,17 @@ def test_reductions_at_two_delays_and_a_stream() -> None:
     y = g("Conv", x, g.weight(3, 3, 3), pads=[1, 1])
     c = check(g.model(g("ReduceMax", x, g.ints(2)), g("ReduceMean", y, g.ints(1, 2)), y), "S", (1, 3, "P"))
     assert [o.get("settle") for o in c.manifest["outputs"]] == [0, 1, None]
+    counters = [s["input"] for s in c.manifest["states"] if s["kind"] == "counter"]
+    assert sorted(counters) == ["past_frames", "past_position"]
+
+
+def test_a_sum_of_the_stream_itself_needs_no_counter() -> None:
+    """``valid_frames`` alone tells which frames of a pulse are real."""
+    g = G()
+    x = g("Relu", g.input("x", ["N", 3, "S"]))
+    c = check(g.model(g("ReduceSum", x, g.ints(2)), g("ReduceL1", x, g.ints(1, 2))), "S", (1, 3, "P"))
+    assert [s["kind"] for s in c.manifest["states"]] == ["accumulator"] * 2
+    assert c.manifest["valid"] == {"input": "valid_frames"}
 
 
 def squeeze_excite(g: G, x: str) -> str:
