@@ -23,7 +23,7 @@ def update_golden(request: pytest.FixtureRequest) -> bool:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests marked nightly run only in the nightly profile; they are left out, not skipped."""
+    """Tests marked nightly are left out every day, not skipped."""
     if NIGHTLY:
         return
     config.hook.pytest_deselected(items=[i for i in items if i.get_closest_marker("nightly")])

@@ -67,7 +67,11 @@ class Editor:
 
         False where ``by`` cannot: it is an input, a constant or an output itself.
         """
-        (out,) = [v for v in node.outputs if v.uses() or v.is_graph_output()]
+        live = [v for v in node.outputs if v.uses() or v.is_graph_output()]
+        if not live:
+            self.forget(node)
+            return True
+        (out,) = live
         name = out.name if out.is_graph_output() else None
         if name is not None and (by.is_graph_input() or by.is_graph_output() or by.const_value is not None):
             return False

@@ -107,14 +107,6 @@ def test_lengths_by_arithmetic(a: int, b: int, c: int, at: Any, batch: Any) -> N
     check(g.model(g("Conv", g("Mul", y, z), g.weight(2, 2, 2))), "S", at)
 
 
-def test_outputs_that_are_lengths_are_refused() -> None:
-    """The number of frames is known at the end of the stream only."""
-    g = G()
-    x = g.input("x", [1, 2, "S"])
-    with pytest.raises(Refusal, match="depends on the length of the whole stream"):
-        check(g.model(g("Cast", size(g, x, 2), to=TensorProto.FLOAT), g("Relu", x)))
-
-
 def test_data_scaled_by_the_length_is_refused() -> None:
     g = G()
     x = g.input("x", [1, 2, "S"])
