@@ -202,7 +202,8 @@ class Plan:
     ``kind``
         ``op`` keeps the operator; ``pad`` and ``slice`` are bookkeeping on a wire (their pseudo-operators change the
         region, not the data); ``stride`` keeps every n-th frame; ``free`` makes frames from nothing (every frame
-        known from its index alone); ``splice`` puts frames beside a stream; ``custom`` builds its own nodes with ``lower``.
+        known from its index alone); ``splice`` puts frames beside a stream; ``custom`` builds its own nodes with
+        ``lower``; ``window`` does so too, and remembers nothing but what its windows read.
     ``attributes``
         replaces attributes of the pulsed node.
     ``dims``

@@ -102,7 +102,7 @@ class Schedule:
 
     def reads_source(self, point: Point, node: ir.Node, plan: Plan) -> Spliced | None:
         """Whether a node makes what it needs of a spliced wire from that wire's source."""
-        windows = plan.kind in ("op", "slice", "stride") and not plan.consumes and node not in self.holds
+        windows = plan.kind in ("op", "slice", "stride", "window") and not plan.consumes and node not in self.holds
         return self.splices.get(point) if windows else None
 
 

@@ -25,13 +25,14 @@ from pulsify.rewrites import (
     split_pads,
     split_resizes,
     static_frames,
+    tables,
     variances,
 )
 
 __all__ = ["REWRITES", "declutter"]
 
 #: In order; each is one pass over the graph.
-REWRITES = (fold_constants, drop_identities, full_sequences, fix_shapes, frame_gathers, exclusive_sums, variances, block_transposed, split_resizes, plain_pools, static_frames, split_as_slices, constant_joins, split_pads, split_axes, fuse_pads, guard_operands, drop_dead)
+REWRITES = (fold_constants, drop_identities, full_sequences, tables, fix_shapes, frame_gathers, exclusive_sums, variances, block_transposed, split_resizes, plain_pools, static_frames, split_as_slices, constant_joins, split_pads, split_axes, fuse_pads, guard_operands, drop_dead)
 
 
 def declutter(g: Graph) -> Graph:

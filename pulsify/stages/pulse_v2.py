@@ -200,7 +200,7 @@ class _Builder(Wires):
             self._slice(node, plan, inputs[0], regions[0])
         elif plan.kind == "stride":
             self._stride(node, plan, inputs[0], regions[0])
-        elif plan.kind == "custom":
+        elif plan.kind in ("custom", "window"):
             self._custom(node, plan, inputs, regions)
         else:
             self._clone(node, inputs, list(regions))

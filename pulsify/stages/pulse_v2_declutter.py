@@ -141,11 +141,11 @@ class _Lower:
             self._delay(wire, axis, nodes)
 
     def _crop(self, node: ir.Node, axis: int) -> None:
-        """A region that starts later than its source: no history, only fewer frames."""
-        start = -node.attributes.get_int("overlap")
+        """A region that lies inside one chunk of its source: no history, only fewer frames."""
+        delay, overlap = (node.attributes.get_int(k) for k in ("delay", "overlap"))
         node.op_type, node.domain = "Slice", ""
         node.attributes.clear()
-        bounds = [self._const(v) for v in (start, END, axis)]
+        bounds = [self._const(v) for v in (-delay - overlap, -delay or END, axis)]
         node.resize_inputs(4)
         for k, v in enumerate(bounds, 1):
             node.replace_input_with(k, v)
