@@ -21,13 +21,14 @@ REFERENCE = 1 << 40
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """``text`` holds for every ``S >= least`` with ``S % modulus == remainder``; ``node`` is who asked."""
+    """``text`` holds for every ``least <= S <= most`` with ``S % modulus == remainder``; ``node`` is who asked."""
 
     node: str
     text: str
     least: int = 0
     modulus: int = 1
     remainder: int = 0
+    most: int | None = None
 
 
 class Assumptions:
@@ -45,12 +46,20 @@ class Assumptions:
         return max((c.least for c in self.conditions), default=0)
 
     @property
+    def most(self) -> int | None:
+        """The greatest stream length up to which every recorded decision holds; None where there is none."""
+        return min((c.most for c in self.conditions if c.most is not None), default=None)
+
+    @property
     def modulus(self) -> int:
         """Stream lengths must be congruent to the recorded remainders; their common modulus."""
         return math.lcm(*(c.modulus for c in self.conditions)) if self.conditions else 1
 
     def allows(self, length: int) -> bool:
         """Whether the batch model was understood for this stream length."""
+        most = self.most
+        if most is not None and length > most:
+            return False
         return length >= self.least and all(length % c.modulus == c.remainder for c in self.conditions)
 
     def residues(self, m: int) -> list[int]:
@@ -189,6 +198,17 @@ class Assumptions:
         return bool(good) and (
             self._congruence(node, text, period, good) or self._congruence(node, text, period, good[:1])
         )
+
+    def limit(self, a: DimLike, limit: int, node: str = "") -> bool:
+        """Record that the batch model is only understood while ``a <= limit``; False where a does not grow with S."""
+        form = law(a, self.symbol)
+        if form is None or form.rate <= 0:
+            return False
+        most = max(0, math.floor((limit - form.offsets()[1]) / form.rate))
+        while evaluate(a, {self.symbol: most + 1}) <= limit:
+            most += 1
+        self._record(node, f"{a} <= {limit}", most=most)
+        return True
 
     def max(self, a: DimLike, b: DimLike, node: str = "") -> DimLike:
         """The greater of two, decided at large S."""

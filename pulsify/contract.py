@@ -134,9 +134,13 @@ def manifest(g: Graph, valid: bool) -> dict[str, Any]:
         "source": g.source,
         "stream": {
             "least": g.assume.least,
+            "most": g.assume.most,
             "modulus": g.assume.modulus,
             "conditions": [
-                {"node": c.node, "text": c.text, "least": c.least, "modulus": c.modulus, "remainder": c.remainder}
+                {
+                    "node": c.node, "text": c.text, "least": c.least, "most": c.most, "modulus": c.modulus,
+                    "remainder": c.remainder,
+                }
                 for c in g.assume.conditions
             ],
         },

@@ -157,6 +157,8 @@ class StreamSession:
                 why=", ".join(f"{n} holds {float(s):g} frames of {self.manifest['symbol']}" for n, s in spans.items()),
                 hint="feed the same stretch of the stream on every input",
             )
+        name, span = next(iter(spans.items()))
+        self._check_most(round(self._received[name] / self._ratio(name) + span))
         self._batch = self._rows(checked)
         for name, array in checked.items():
             self._pending[name].append(array)
@@ -329,6 +331,18 @@ class StreamSession:
         like = tuple(d if isinstance(d, int) else self._batch or 1 for d in self._shape[name])
         return self._fill(name, like, axis, int(size * self._ratio(name)))
 
+    def _check_most(self, total: int) -> None:
+        """A stream that outgrows a table of the model is refused before it does."""
+        stream = self.manifest.get("stream") or {}
+        most = stream.get("most")
+        if most is not None and total > most:
+            nodes = [c["node"] for c in stream["conditions"] if c.get("most") == most]
+            raise ClientError(
+                f"a stream of {total} frames",
+                why=f"the model is defined for at most {most} ({', '.join(f'node {n!r}' for n in nodes)})",
+                hint="end the stream with finish() and start another, or export the model with a longer table",
+            )
+
     def _check_length(self, total: int) -> None:
         stream = self.manifest.get("stream") or {}
         symbol = self.manifest["symbol"]
@@ -339,9 +353,10 @@ class StreamSession:
                     why=f"the model is defined for {symbol} % {c['modulus']} == {c['remainder']} only (node {c['node']!r})",
                     hint=f"pad or cut the stream to a multiple of {c['modulus']} frames",
                 )
-        if total < stream.get("least", 0):
-            for o in self._outputs:
-                if contract.evaluate(o["length"], **{symbol: total}) > 0:
+        if 0 < total < stream.get("least", 0):
+            for o in self.manifest["outputs"]:
+                running = o["axis"] is None and o.get("settle") is not None
+                if running or (o["axis"] is not None and contract.evaluate(o["length"], **{symbol: total}) > 0):
                     raise ClientError(
                         f"a stream of {total} frames",
                         why=f"the model was understood for streams of at least {stream['least']} frames",

@@ -141,9 +141,11 @@ def _check_file(c: Conversion) -> None:
 
 
 def _allowed(c: Conversion, length: int) -> int:
-    """The least length from there on for which the batch model is defined."""
+    """The least length from there on for which the batch model is defined, or the greatest."""
     assume = c.batch.assume
-    return next(s for s in range(length, length + assume.least + assume.modulus + 1) if assume.allows(s))
+    length = length if assume.most is None else min(length, assume.most)
+    up = range(length, length + assume.least + assume.modulus + 1)
+    return next(s for s in (*up, *range(length, 0, -1)) if assume.allows(s))
 
 
 def _lengths(c: Conversion, pulse: int) -> list[int]:

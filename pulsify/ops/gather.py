@@ -23,6 +23,10 @@ class Gather(AxisRule):
     def infer(self, n: NodeView) -> list[WireFact]:
         axis = self.axis_of(n)
         data, index = n.shape(0), n.shape(1)
+        count, rows = n.fact(1).value, data[axis]
+        if isinstance(count, Iota) and isinstance(rows, int) and isinstance(count.start, int) and isinstance(count.step, int):
+            # A table as long as the longest stream the batch model is defined for.
+            n.assume.limit(count.start + count.step * (index[count.axis] - 1), rows - 1, n.name)
         return [WireFact(n.fact(0).dtype, (*data[:axis], *index, *data[axis + 1 :]), self._value(n, axis))]
 
     def _value(self, n: NodeView, axis: int) -> Value:

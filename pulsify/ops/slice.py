@@ -46,7 +46,9 @@ def slice_ranges(n: NodeView) -> dict[int, tuple[DimLike, DimLike, int]]:
 def _resolve(n: NodeView, start: DimLike, end: DimLike, step: int, length: DimLike) -> tuple[DimLike, DimLike]:
     low, high = (0, length) if step > 0 else (-1, length - 1)
     first = _clamp(n, start, 0, high, length)
-    if step > 0:
+    if step > 0 and isinstance(length, int) and isinstance(end, Dim) and n.assume.limit(end, length, n.name):
+        last = end  # a table, cut to the length of the stream
+    elif step > 0:
         last = _clamp(n, end, low, high, length)
     elif not isinstance(end, Dim) and end <= -FAR:
         last = -1
@@ -124,9 +126,9 @@ class Slice(Rule):
         for a in n.outputs[0].time_axes(n.symbol):
             if a not in n.streaming(0):
                 n.refuse(
-                    f"it cuts {n.outputs[0].shape[a]} entries from a static table",  # type: ignore[index]
+                    f"it cuts {n.outputs[0].shape[a]} entries from a static table, from {ranges[a][0]} on",  # type: ignore[index]
                     axis=a,
-                    hint="tables indexed by time are not supported yet",
+                    hint="look the table up at positions counted from the start of the stream",
                 )
         if not moved:
             return Plan(tuple(streams))

@@ -1,11 +1,9 @@
-"""What garbage frames hold must not stop the program: indices are kept in range, whole divisors from 0.
+"""What garbage frames hold is no index: indices are kept in range.
 
-Frames before the first and after the last hold anything: filler, zeros of a state, casts of NaN. Most operators make
-garbage of garbage; a lookup by such an index fails, a whole division by 0 ends the process. Every frame of a
-stream passes through unchanged: there the batch model would fail too.
-
-* an index into n entries becomes ``Clip(index, -n, n - 1)``, each number of a tuple of indices by its own axis;
-* a divisor d of whole numbers becomes ``d + (d == 0)``.
+Frames before the first and after the last hold anything: filler, casts of NaN. Most operators make garbage of
+garbage; a lookup by an index out of range stops the program. So an index into n entries becomes
+``Clip(index, -n, n - 1)``, each number of a tuple of indices by its own axis. Every frame of the stream passes through
+unchanged: there the batch model would stop too. Frames that a buffer starts with are 0, an index of anything.
 """
 
 from __future__ import annotations
@@ -15,7 +13,6 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
-from pulsify.facts import Iota
 from pulsify.graph import Graph
 from pulsify.ops._infer import infer_node, view
 from pulsify.ops._rule import NodeView
@@ -30,9 +27,7 @@ def apply(g: Graph) -> int:
     for node in list(g.graph):
         if node.domain:
             continue
-        if node.op_type in ("Div", "Mod"):
-            count += _divisor(edit, node)
-        elif node.op_type in _BOUNDS and g.time_axes(node.inputs[1]):
+        if node.op_type in _BOUNDS and g.time_axes(node.inputs[1]):
             n = view(g, node, outputs=True)
             bounds = _BOUNDS[node.op_type](n)
             if bounds is not None and all(isinstance(d, int) for d in bounds):
@@ -55,11 +50,11 @@ _BOUNDS = {
 
 
 def _index(edit: Editor, node: ir.Node, sizes: list[int]) -> int:
-    """Keep input 1 in range. Indices that count frames are their maker's business."""
+    """Keep input 1 in range."""
     source = node.inputs[1]
     assert source is not None
     fact = edit.g.facts[source]
-    if isinstance(fact.value, Iota) or _within(edit.g, source, sizes):
+    if _within(edit.g, source, sizes):
         return 0
     kind = fact.dtype.numpy()
     if len(set(sizes)) == 1:
@@ -82,18 +77,3 @@ def _within(g: Graph, source: ir.Value, sizes: list[int]) -> bool:
     shape = g.facts[maker.inputs[0]].shape  # type: ignore[index]
     size = None if shape is None else shape[maker.attributes.get_int("axis", 0)]
     return isinstance(size, int) and size <= sizes[0]
-
-
-def _divisor(edit: Editor, node: ir.Node) -> int:
-    source = node.inputs[1]
-    assert source is not None
-    fact = edit.g.facts[source]
-    if not fact.dtype.is_integer() or not edit.g.time_axes(source):
-        return 0
-    zero = edit.const(0, "divisor", fact.dtype.numpy())
-    none = edit.before(node, "Equal", [source, zero], f"{source.name}.none", None)
-    more = edit.before(node, "Cast", [none], f"{source.name}.more", {"to": int(fact.dtype)})
-    safe = edit.before(node, "Add", [source, more], f"{source.name}.divisor", None)
-    node.replace_input_with(1, safe)
-    infer_node(edit.g, node)
-    return 1

@@ -11,7 +11,7 @@ import onnx_ir as ir
 from pulsify.dim import Dim, DimLike, sym, symbols_of
 from pulsify.errors import InternalError, Refusal
 from pulsify.facts import AxisRegion, Elems, Fill, Need, Plan, WireFact
-from pulsify.graph import DOMAIN, Graph, NodeBuilder, Pulse
+from pulsify.graph import DOMAIN, Graph, NodeBuilder, Pulse, captured, subgraphs
 from pulsify.ops._unbake import reshape_target
 from pulsify.schedule import Schedule
 from pulsify.stages._expressions import write_expression
@@ -42,6 +42,7 @@ class Wires:
         self.build = NodeBuilder(graph, taken)
         self.map: dict[ir.Value, ir.Value] = {}
         self.made: dict[object, ir.Value] = {}
+        self.varies: dict[object, bool] = {}
         #: Static wires that summarise the stream so far.
         self.running: set[ir.Value] = set()
         self.sizes: dict[DimLike, ir.Value] = {}
@@ -86,6 +87,30 @@ class Wires:
         else:
             self.map[v] = self.scalar_fill(v, fact, node)
         return self.map[v]
+
+    def attributes(self, node: ir.Node) -> list[ir.Attr]:
+        """The node's attributes; what its subgraphs read from outside is the pulsed graph's."""
+        outer = captured(node)
+        if not outer and not subgraphs(node):
+            return list(node.attributes.values())
+        for v in outer:
+            self.static(v, node)
+
+        def rewire(graph: ir.Graph) -> ir.Graph:
+            for inner in ir.traversal.RecursiveGraphIterator(graph):
+                for k, v in enumerate(inner.inputs):
+                    if v in outer:
+                        inner.replace_input_with(k, self.map[v])
+            return graph
+
+        out = []
+        for a in node.attributes.values():
+            if a.type == ir.AttributeType.GRAPH:
+                a = ir.AttrGraph(a.name, rewire(a.value.clone(allow_outer_scope_values=True)))
+            elif a.type == ir.AttributeType.GRAPHS:
+                a = ir.AttrGraphs(a.name, [rewire(sub.clone(allow_outer_scope_values=True)) for sub in a.value])
+            out.append(a)
+        return out
 
     def _initializer(self, v: ir.Value) -> ir.Value:
         assert v.const_value is not None and v.name is not None

@@ -17,7 +17,7 @@ import onnx_ir as ir
 from pulsify.dim import Dim, law
 from pulsify.errors import InternalError, Refusal, UsageError
 from pulsify.facts import AxisRegion, Elems, Fill, Need, Plan, Window
-from pulsify.graph import DOMAIN, Graph, Output, Pulse, captured, subgraphs
+from pulsify.graph import DOMAIN, Graph, Output, Pulse, captured
 from pulsify.rewrites.fix_shapes import END
 from pulsify.schedule import Point, Schedule, make_plans, schedule
 from pulsify.stages._free import Free
@@ -96,6 +96,7 @@ class _Builder(Wires):
     def run(self) -> Graph:
         g, new = self.g, self.new
         self.lengths = Lengths(self)
+        self._summaries()
         for v in g.graph.inputs:
             copy = ir.Value(name=v.name, type=v.type, shape=v.shape)
             new.graph.inputs.append(copy)
@@ -109,6 +110,19 @@ class _Builder(Wires):
         for v in g.graph.outputs:
             new.graph.outputs.append(self._output(v))
         return new
+
+    def _summaries(self) -> None:
+        """Find the static wires that summarise the stream. Refuses a stream that reads one: of all that may be wrong
+        with a summary, that is what its author has to know first."""
+        for node in self.g.graph:
+            plan = self.s.plans.get(node)
+            read = [v for v in (*node.inputs, *captured(node)) if v in self.running]
+            if plan is None:
+                self.running.update(node.outputs if read else ())
+            elif plan.kind == "custom":
+                self.running.update(v for v in node.outputs if not self.g.time_axes(v))
+            if read and any(self.g.time_axes(v) for v in node.outputs):
+                raise self.feedback(node, read[0])
 
     def _copy(self, node: ir.Node) -> None:
         """A node without time. What is known of its result is written again only where it is read."""
@@ -129,39 +143,18 @@ class _Builder(Wires):
     def _clone(self, node: ir.Node, inputs: list[ir.Value | None], regions: list[Mapping[int, AxisRegion]]) -> None:
         outputs = [ir.Value(name=v.name, type=v.type) for v in node.outputs]
         self.build.graph.append(
-            ir.Node(node.domain, node.op_type, inputs, self._attributes(node), outputs=outputs, name=node.name)
+            ir.Node(node.domain, node.op_type, inputs, self.attributes(node), outputs=outputs, name=node.name)
         )
         for old, value, region in zip(node.outputs, outputs, regions, strict=True):
             self.map[old] = self.declare(value, self.g.facts[old], region)
-
-    def _attributes(self, node: ir.Node) -> list[ir.Attr]:
-        """The node's attributes; what its subgraphs read from outside is the pulsed graph's."""
-        outer = captured(node)
-        if not outer and not subgraphs(node):
-            return list(node.attributes.values())
-        for v in outer:
-            self.static(v, node)
-
-        def rewire(graph: ir.Graph) -> ir.Graph:
-            for inner in ir.traversal.RecursiveGraphIterator(graph):
-                for k, v in enumerate(inner.inputs):
-                    if v in outer:
-                        inner.replace_input_with(k, self.map[v])
-            return graph
-
-        out = []
-        for a in node.attributes.values():
-            if a.type == ir.AttributeType.GRAPH:
-                a = ir.AttrGraph(a.name, rewire(a.value.clone(allow_outer_scope_values=True)))
-            elif a.type == ir.AttributeType.GRAPHS:
-                a = ir.AttrGraphs(a.name, [rewire(sub.clone(allow_outer_scope_values=True)) for sub in a.value])
-            out.append(a)
-        return out
 
     def _stream(self, node: ir.Node, plan: Plan) -> None:
         g, s = self.g, self.s
         if plan.kind == "splice":
             return  # made where it is read
+        for v in captured(node):
+            if v in self.running:
+                raise self.feedback(node, v)
         inputs: list[ir.Value | None] = [None] * len(node.inputs)
         for k, v in enumerate(node.inputs):
             if v is None or (plan.dims is not None and plan.dims[0] == k):
@@ -234,6 +227,8 @@ class _Builder(Wires):
         """The wire as it arrives; one made from nothing is made for the delay it is read at."""
         if v not in self.s.free:
             return self.arrives(v, next(iter(asks))[0], node)
+        if len(asks) != 1:
+            raise self.refuse(node, "it uses positions on two time axes at once", v)
         ((axis, _, delay),) = asks
         point = (v, axis)
         if point in self.s.delays:

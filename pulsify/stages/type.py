@@ -12,6 +12,7 @@ from pulsify.graph import Graph
 from pulsify.ops._infer import infer_node
 from pulsify.rewrites.frame_scans import frames
 from pulsify.rewrites.inline_branches import inline
+from pulsify.rewrites.loops_as_scans import as_scan
 
 __all__ = ["infer_types"]
 
@@ -24,7 +25,20 @@ def infer_types(g: Graph) -> Graph:
         _one_axis(g, value)
     for node in list(g.graph):
         _type(g, node)
+    _some_length(g)
     return g
+
+
+def _some_length(g: Graph) -> None:
+    most, least = g.assume.most, max(1, g.assume.least)
+    if most is not None and most < least:
+        above = next(c for c in g.assume.conditions if c.most == most)
+        below = next((c.text for c in g.assume.conditions if c.least == least), f"{g.symbol} >= 1")
+        raise Refusal(
+            f"cannot pulsify node {above.node!r}",
+            why=f"the model holds for {above.text} and {below} only, and no stream is both",
+            hint="export the model with a longer table, or with positions counted from the start of the stream",
+        )
 
 
 def _type(g: Graph, node: ir.Node) -> None:
@@ -33,6 +47,8 @@ def _type(g: Graph, node: ir.Node) -> None:
     if node.op_type == "Scan" and not node.domain and frames(g, node):
         return
     if stands_for is None:
+        if node.op_type == "Loop" and not node.domain:
+            as_scan(g, node)
         infer_node(g, node)
     for inner in stands_for or ():
         _type(g, inner)

@@ -90,17 +90,17 @@ def lengths_to_try(manifest: Mapping[str, Any], pulse: int) -> list[int]:
     stream = manifest["stream"]
     fields = [o["receptive_field"] for o in manifest["outputs"] if o["receptive_field"]] or [1]
     reach, step = max(fields), manifest["pulse_multiple"]
-    least = max(stream["least"], 1)
+    least, most = max(stream["least"], 1), stream.get("most")
     wanted = [
         reach + pulse + 1, least, 2 * reach + 3 * pulse + step // 2 + 1, 1, pulse, pulse + 1, reach + 5 * pulse, reach,
-        reach + 1, reach - 1, pulse - 1, 2, least + step + 1,
+        reach + 1, reach - 1, pulse - 1, 2, least + step + 1, *([] if most is None else [most]),
     ]  # fmt: skip
     out: list[int] = []
     budget = _MOST_PULSES
     for s in wanted:
         fitting = _fit(max(s, least), stream["conditions"] or ())
         cost = (fitting + reach) // pulse + 1
-        if fitting in out or (out and cost > budget):
+        if fitting in out or (out and cost > budget) or (most is not None and fitting > most):
             continue
         budget -= cost
         out.append(fitting)
