@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import numpy as np
 import onnx
@@ -11,31 +12,32 @@ import onnx_ir as ir
 from pulsify.dim import DimLike, sym, symbols_of
 from pulsify.errors import PulsifyError, Refusal
 from pulsify.facts import MAX_ELEMS, Elems, Fill, Iota, Shape, WireFact
-from pulsify.graph import Graph, captured, subgraphs
+from pulsify.graph import Graph, captured, subgraphs, tensor_fact
 from pulsify.ops._rule import NodeView, find
 
-__all__ = ["infer_node", "view"]
+__all__ = ["infer_node", "infer_subgraph", "timed", "view"]
 
 
 def view(g: Graph, node: ir.Node, *, outputs: bool = False) -> NodeView:
     """The node as its rule sees it."""
     outs = [g.facts[v] for v in node.outputs] if outputs else ()
-    return NodeView(node, [g.fact(v) for v in node.inputs], g.assume, g.symbol, outs)
+    outer = {v: g.facts[v] for v in captured(node) if v in g.facts}
+    return NodeView(node, [g.fact(v) for v in node.inputs], g.assume, g.symbol, outs, outer)
 
 
 def depends_on_time(g: Graph, node: ir.Node) -> bool:
     """Whether an input streams, or holds a value computed from the stream's length."""
-    for v in (*node.inputs, *captured(node)):
-        f = g.facts.get(v) if v is not None else None
-        if f is None:
-            continue
-        if f.time_axes(g.symbol):
-            return True
-        if isinstance(f.value, Elems) and any(g.symbol in symbols_of(e) for e in f.value.array.flat):
-            return True
-        if isinstance(f.value, (Fill, Iota)) and g.symbol in symbols_of(getattr(f.value, "value", 0)):
-            return True
-    return False
+    facts = (g.facts.get(v) for v in (*node.inputs, *captured(node)) if v is not None)
+    return any(f is not None and timed(f, g.symbol) for f in facts)
+
+
+def timed(f: WireFact, symbol: str) -> bool:
+    """Whether a wire streams, or holds a value computed from the stream's length."""
+    if f.time_axes(symbol):
+        return True
+    if isinstance(f.value, Elems) and any(symbol in symbols_of(e) for e in f.value.array.flat):
+        return True
+    return isinstance(f.value, (Fill, Iota)) and symbol in symbols_of(getattr(f.value, "value", 0))
 
 
 def infer_node(g: Graph, node: ir.Node) -> None:
@@ -72,6 +74,18 @@ def infer_node(g: Graph, node: ir.Node) -> None:
             value.type = ir.TensorType(fact.dtype)
     for value in node.outputs[len(facts) :]:
         g.facts[value] = WireFact(value.dtype or ir.DataType.UNDEFINED, None)
+
+
+def infer_subgraph(n: NodeView, graph: ir.Graph, inputs: Sequence[WireFact]) -> list[WireFact]:
+    """Facts of a subgraph's outputs, given those of its inputs. Refuses by inner node what cannot be typed."""
+    if isinstance(n.node.graph, ir.Graph):
+        graph.opset_imports.update(n.node.graph.opset_imports)
+    facts = dict(n.outer) | dict(zip(graph.inputs, inputs, strict=True))
+    facts |= {v: tensor_fact(v.const_value) for v in graph.initializers.values() if v.const_value is not None}
+    g = Graph(ir.Model(graph, ir_version=10), n.symbol, n.assume, facts=facts)
+    for node in graph:
+        infer_node(g, node)
+    return [g.facts[v] for v in graph.outputs]
 
 
 def _static(node: ir.Node, g: Graph) -> list[WireFact]:

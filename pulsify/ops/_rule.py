@@ -26,7 +26,7 @@ __all__ = ["NodeView", "Refused", "Rule", "find", "register", "registry"]
 class NodeView:
     """One node as its rule sees it: operator, attributes, facts of the inputs (and, for ``plan``, of the outputs)."""
 
-    __slots__ = ("assume", "inputs", "node", "outputs", "symbol", "wires")
+    __slots__ = ("assume", "inputs", "node", "outer", "outputs", "symbol", "wires")
 
     def __init__(
         self,
@@ -35,8 +35,11 @@ class NodeView:
         assume: Assumptions,
         symbol: str,
         outputs: Sequence[WireFact] = (),
+        outer: Mapping[ir.Value, WireFact] | None = None,
     ):
         self.node = node
+        #: What the node's subgraphs read from outside.
+        self.outer = outer or {}
         self.inputs = tuple(inputs)
         self.outputs = tuple(outputs)
         self.assume = assume

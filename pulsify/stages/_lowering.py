@@ -50,10 +50,14 @@ class Lowering:
 
     def clone(self, inputs: Sequence[ir.Value | None], n: int | None = None, **attributes: Any) -> list[ir.Value]:
         """The node itself on other inputs, some attributes replaced (None removes one)."""
-        kept: dict[str, Any] = {**self.node.attributes, **attributes}
+        kept: dict[str, Any] = {**self.attributes(), **attributes}
         kept = {k: v for k, v in kept.items() if v is not None}
         count = len(self.node.outputs) if n is None else n
         return self.ops(self.node.op_type, inputs, count, "run", domain=self.node.domain, **kept)
+
+    def attributes(self) -> dict[str, ir.Attr]:
+        """The node's attributes; its subgraphs, copies of the node's, read the pulsed graph's wires."""
+        return {a.name: a for a in self._w.attributes(self.node)}
 
     def const(self, array: Any, dtype: Any = np.int64) -> ir.Value:
         """A constant."""

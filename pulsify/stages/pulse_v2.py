@@ -202,7 +202,8 @@ class _Builder(Wires):
         self, node: ir.Node, plan: Plan, inputs: list[ir.Value | None], regions: list[dict[int, AxisRegion]]
     ) -> None:
         assert plan.lower is not None
-        made = plan.lower(Lowering(self, node, inputs))
+        # Trailing outputs that nobody names are left out of a node.
+        made = plan.lower(Lowering(self, node, inputs))[: len(node.outputs)]
         for old, new, region in zip(node.outputs, made, regions, strict=True):
             if not old.uses() and not old.is_graph_output():
                 continue

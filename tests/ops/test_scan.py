@@ -1,0 +1,225 @@
+"""Scan and Loop over time: carried values, masks in the body, several inputs; refusals by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+
+from pulsify.api import convert
+from pulsify.errors import Refusal
+from tests.contexts import batches, contexts, cut, pulses, verify
+from tests.contract_check import check
+from tests.graphs import G
+from tests.profiles import examples
+
+FLOAT, INT, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
+LENGTHS = (4, 5, 7, 9, 12)
+
+
+def info(name: str, dtype: int = FLOAT, shape: Any = None) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, dtype, shape)
+
+
+def node(op: str, inputs: list[str], output: str, **attributes: Any) -> onnx.NodeProto:
+    return helper.make_node(op, inputs, [output], **attributes)
+
+
+def cell(g: G) -> list[onnx.NodeProto]:
+    """``hn = tanh(f W + h R)``, ``y = hn^2``, with weights from outside."""
+    return [
+        node("MatMul", ["f", g.weight(2, 3)], "a"), node("MatMul", ["h", g.weight(3, 3)], "b"), node("Add", ["a", "b"], "ab"),
+        node("Tanh", ["ab"], "hn"), node("Mul", ["hn", "hn"], "y"),
+    ]  # fmt: skip
+
+
+def start(g: G, kind: str, x: str, axis: int, batch: Any) -> str:
+    """``[N, 3]``: given, zero, or another constant."""
+    if kind == "input":
+        return g.input("h0", [batch, 3])
+    shape = g("Concat", g("Gather", g("Shape", x), g.ints(axis)), g.ints(3), axis=0)
+    return g("Expand", g.const(np.full((1, 1), 0.0 if kind == "zero" else 0.4, np.float32)), shape)
+
+
+def scan(
+    g: G, x: str, z: str | None, batch: Any, first: str, axis: int, out: int, count: bool, **attributes: Any
+) -> list[str]:
+    """Over ``[N, 2, S]`` (and ``[N, 3, S]``): the carried value, a count of frames, and outputs ``[N, 3, S]``."""
+    perm = ([2, 0, 1], [0, 2, 1], [0, 1, 2])[axis]
+    x = g("Transpose", x, perm=perm)
+    states, ins, outs = [start(g, first, x, 1 if axis == 0 else 0, batch)], [info("h")], [info("hn")]
+    nodes, tensors, last = cell(g), [], "y"
+    if count:
+        states.append(g.const([0 if first == "zero" else 2], np.int64))
+        ins.append(info("n", INT))
+        outs.append(info("nn", INT))
+        tensors = [numpy_helper.from_array(np.int64([1]), "one")]
+        nodes += [node("Add", ["n", "one"], "nn"), node("Cast", ["nn"], "nf", to=FLOAT), node("Div", ["y", "nf"], "yn")]
+        last = "yn"
+    ins.append(info("f"))
+    frames = [x]
+    if z is not None:
+        frames.append(g("Transpose", z, perm=perm))
+        ins.append(info("e"))
+        nodes.append(node("Add", [last, "e"], "ye"))
+        last = "ye"
+    body = helper.make_graph(nodes, "body", ins, [*outs, info(last)], tensors)
+    made = g(
+        "Scan", *states, *frames, n=len(states) + 1, body=body, num_scan_inputs=len(frames),
+        scan_input_axes=[axis] * len(frames), scan_output_axes=[out], **attributes,
+    )  # fmt: skip
+    return [*made[:-1], g("Transpose", made[-1], perm=([1, 2, 0], [0, 2, 1], [0, 1, 2])[out % 3])]
+
+
+@given(context=contexts, at=pulses(), batch=batches, first=st.sampled_from(["zero", "input", "constant"]),
+       axis=st.integers(0, 2), out=st.sampled_from([0, 1, 2, -1]), two=st.booleans())  # fmt: skip
+@examples(20)
+def test_over_time(context: str, at: Any, batch: Any, first: str, axis: int, out: int, two: bool) -> None:
+    def op(g: G, x: str) -> str:
+        z = g("Conv", x, g.weight(3, 2, 1)) if two else None
+        return scan(g, x, z, batch, first, axis, out, False)[-1]
+
+    verify(op, [batch, 2, "S"], context, at, least=False)
+
+
+@given(before=st.sampled_from(["", "late", "cropped", "same"]), at=pulses(), batch=batches,
+       first=st.sampled_from(["zero", "input", "constant"]), two=st.booleans(), used=st.sampled_from(["h", "yh", "hy"]))  # fmt: skip
+@examples(15)
+def test_final_values(before: str, at: Any, batch: Any, first: str, two: bool, used: str) -> None:
+    """Carried values as outputs; inputs of two delays; a count of frames where there is no batch axis to have its own."""
+    g = G()
+    x = z = g.input("x", [batch, 2, "S"])
+    if before == "late":
+        x, z = cut(g, x, 2, 3), cut(g, z, 2, 0, 3)
+    elif before == "cropped":
+        x, z = cut(g, x, 2, 1, 2), cut(g, z, 2, 2, 1)
+    elif before == "same":
+        x = g("Conv", x, g.weight(2, 2, 5), pads=[2, 2])
+    count = batch != "N"
+    h, *n, y = scan(g, x, g("Conv", z, g.weight(3, 2, 1)) if two else None, batch, first, 0, 0, count)
+    outputs = [*({"y": y, "h": h}[u] for u in used), *n]
+    check(g.model(*outputs, **dict.fromkeys(n, INT)), "S", at, lengths=LENGTHS)
+
+
+def test_costs_nothing_without_a_delay() -> None:
+    g = G()
+    y = scan(g, g.input("x", ["N", 2, "S"]), None, "N", "zero", 2, 2, False)[-1]
+    c = convert(g.model(y), axis="S", pulse=4)
+    assert [s["kind"] for s in c.manifest["states"]] == ["recurrent"]
+    assert [n.op_type for n in c.model.graph.node].count("Scan") == 1
+    assert "Where" not in {n.op_type for n in c.model.graph.node}
+
+
+def test_pointwise_scan() -> None:
+    """Nothing carried."""
+    g = G()
+    x = g("Transpose", cut(g, g.input("x", ["N", 2, "S"]), 2, 2), perm=[2, 0, 1])
+    body = helper.make_graph([node("Exp", ["f"], "y")], "body", [info("f")], [info("y")])
+    check(g.model(g("Scan", x, body=body, num_scan_inputs=1)), "S", (1, 3, "P"))
+
+
+def loop(
+    style: str = "scalar", before: str = "", batch: Any = "N", trips: str = "S", condition: str = "same", used: str = "yh"
+) -> onnx.ModelProto:
+    """A Loop over the frames of ``[N, 2, S]`` as exporters write it."""
+    g = G()
+    x = g.input("x", [batch, 2, "S"])
+    if before == "late":
+        x = cut(g, x, 2, 3)
+    axis = 1 if style == "axis" else 0
+    x = g("Transpose", x, perm=[2, 0, 1] if axis == 0 else [0, 2, 1])
+    size = g("Squeeze", g("Gather", g("Shape", x), g.ints(axis)), g.ints(0))
+    count = {"S": size, "4": g.const(4, np.int64), "S-1": g("Sub", size, g.const(1, np.int64))}[trips]
+    tensors = {"zero": np.int64([0]), "two": np.int64(2), "true": np.array(True), "big": np.float32(5)}
+    index = {
+        "scalar": [node("Gather", [x, "i"], "f")],
+        "axis": [node("Gather", [x, "i"], "f", axis=1)],
+        "wide": [node("Unsqueeze", ["i", "zero"], "j"), node("Gather", [x, "j"], "g"), node("Squeeze", ["g", "zero"], "f")],
+        "cast": [node("Cast", ["i"], "j", to=TensorProto.INT32), node("Gather", [x, "j"], "f")],
+        "other": [node("Mul", ["i", "two"], "j"), node("Sub", ["j", "i"], "k"), node("Gather", [x, "k"], "f")],
+    }[style]
+    go = {
+        "same": [node("Identity", ["c"], "go")],
+        "true": [node("Identity", ["true"], "go")],
+        "data": [node("ReduceMax", ["hn"], "max", keepdims=0), node("Less", ["max", "big"], "go")],
+    }[condition]
+    body = helper.make_graph(
+        [*index, *cell(g), *go], "body", [info("i", INT, []), info("c", BOOL, []), info("h")],
+        [info("go", BOOL, []), info("hn"), info("y")], [numpy_helper.from_array(np.asarray(v), k) for k, v in tensors.items()],
+    )  # fmt: skip
+    h, y = g("Loop", count, g.const(True), start(g, "constant", x, 1 - axis, batch), n=2, body=body)
+    made = {"h": h, "y": g("Transpose", y, perm=[1, 2, 0])}
+    return g.model(*(made[u] for u in used))
+
+
+@given(style=st.sampled_from(["scalar", "axis", "wide", "cast"]), before=st.sampled_from(["", "late"]), at=pulses(),
+       batch=batches, condition=st.sampled_from(["same", "true"]), used=st.sampled_from(["y", "h", "yh"]))  # fmt: skip
+@examples(12)
+def test_loop_over_frames(style: str, before: str, at: Any, batch: Any, condition: str, used: str) -> None:
+    check(loop(style, before, batch, condition=condition, used=used), "S", at, lengths=LENGTHS)
+
+
+def refused(model: onnx.ModelProto) -> str:
+    with pytest.raises(Refusal) as e:
+        convert(model, axis="S", pulse=2)
+    return str(e.value)
+
+
+@pytest.mark.parametrize("kw", [{"style": "other"}, {"trips": "4"}, {"trips": "S-1"}, {"condition": "data"}])
+def test_other_loops_are_refused(kw: dict[str, str]) -> None:
+    text = refused(loop(**kw))  # type: ignore[arg-type]
+    assert "cannot pulsify Loop node" in text and "it is not a loop over frames" in text
+    assert "try:  export the loop as Scan, or as LSTM, GRU or RNN" in text
+
+
+@pytest.mark.parametrize("which", ["scan_input_directions", "scan_output_directions"])
+def test_backwards_is_refused(which: str) -> None:
+    g = G()
+    y = scan(g, g.input("x", ["N", 2, "S"]), None, "N", "zero", 0, 0, False, **{which: [1]})[-1]
+    text = refused(g.model(y))
+    assert "cannot pulsify Scan node" in text and "it runs backwards from the end of the stream" in text
+
+
+def test_over_another_axis_is_refused() -> None:
+    g = G()
+    x = g("Transpose", g.input("x", [1, 2, "S"]), perm=[1, 2, 0])
+    body = helper.make_graph([node("Exp", ["f"], "y")], "body", [info("f")], [info("y")])
+    assert "time is inside its body" in refused(g.model(g("Scan", x, body=body, num_scan_inputs=1)))
+
+
+def test_time_read_from_outside_is_refused() -> None:
+    g = G()
+    x = g("Transpose", g.input("x", [1, 2, "S"]), perm=[2, 0, 1])
+    body = helper.make_graph(
+        [node("Shape", [x], "s"), node("Cast", ["s"], "t", to=FLOAT), node("ReduceMax", ["t"], "m", keepdims=0),
+         node("Div", ["f", "m"], "y")],
+        "body", [info("f")], [info("y")],
+    )  # fmt: skip
+    text = refused(g.model(g("Scan", x, body=body, num_scan_inputs=1)))
+    assert "its body reads 'transpose_1', which has time, from outside" in text
+
+
+def test_a_summary_read_from_outside_is_refused() -> None:
+    g = G()
+    x = g("Transpose", g.input("x", [1, 2, "S"]), perm=[2, 0, 1])
+    k = [g.weight(1, 6, 2), g.weight(1, 6, 2)]
+    _, h = g("GRU", x, *k, n=2, hidden_size=2)
+    body = helper.make_graph([node("Mul", ["f", h], "y")], "body", [info("f")], [info("y")])
+    text = refused(g.model(g("Scan", x, body=body, num_scan_inputs=1)))
+    assert "cannot pulsify Scan node" in text and "summarises the whole stream" in text
+
+
+def test_carried_values_of_changing_shape_are_refused() -> None:
+    g = G()
+    x = g("Transpose", g.input("x", [1, 2, "S"]), perm=[2, 0, 1])
+    body = helper.make_graph(
+        [node("Concat", ["h", "f"], "hn", axis=0), node("Identity", ["f"], "y")], "body", [info("h"), info("f")],
+        [info("hn"), info("y")],
+    )  # fmt: skip
+    _, y = g("Scan", g.weight(1, 2), x, n=2, body=body, num_scan_inputs=1)
+    assert "changes its shape from FLOAT [1, 2] to FLOAT [2, 2]" in refused(g.model(y))
