@@ -329,6 +329,16 @@ def test_feeding_back_is_refused(name: str, batch: Any) -> None:
     assert "try:  only an output may depend on such a summary" in text
 
 
+def test_feeding_back_comes_first() -> None:
+    """A clamp below the loudest frame (decibels): that it also reduces over the batch is the lesser trouble."""
+    g = G()
+    x = g.input("x", ["N", 3, "S"])
+    floor = g("Sub", g("ReduceMax", x, keepdims=0), g.const(8.0, np.float32))
+    with pytest.raises(Refusal) as e:
+        convert(g.model(g("Max", x, floor)), axis="S", pulse=2)
+    assert "cannot pulsify Max node" in str(e.value) and "summarises the whole stream (ReduceMax node" in str(e.value)
+
+
 def refused(*parts: str, batch: Any = 1, **kw: Any) -> None:
     g = G()
     x = g.input("x", [batch, 3, "S"], **kw)
