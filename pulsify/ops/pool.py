@@ -126,25 +126,25 @@ def _recount(low: Any, n: NodeView) -> Any:
     if n.attr("stride") != 1:
         at = low.op("Mul", [at, low.const(n.attr("stride"))], "first")
 
-    def below(limit: ir.Value | int) -> ir.Value:
+    def room(limit: ir.Value) -> Any:
         """A(limit), not clipped to K."""
-        if isinstance(limit, int):
-            room = low.op("Sub", [low.const(limit + before + dilation - 1), at], "room")
-        else:
-            shift = before + dilation - 1
-            room = low.op("Sub", [low.op("Add", [limit, low.const(shift)], "limit") if shift else limit, at], "room")
-        room = low.op("Max", [room, low.const(0)], "room")
-        return low.op("Div", [room, low.const(dilation)], "room") if dilation > 1 else room
+        left = low.op("Sub", [limit, at], "room")
+        if dilation == 1:
+            return left
+        return low.op("Div", [low.op("Max", [left, low.const(0)], "room"), low.const(dilation)], "room")
 
-    if high is None:
-        count = low.op("Sub", [low.const(kernel), below(n.attr("low"))], "counted")
-    else:
-        rank, batch = low.facts[0].rank, low.batch_axis(low.facts[0].shape)
-        count = low.op("Min", [below(low.length(high, rank, batch)), low.const(kernel)], "counted")
-        if start:
-            count = low.op("Sub", [count, below(n.attr("low"))], "counted")
-    # Frames outside the stream count nothing, and so does a window between the frames of a very short one.
-    count = low.op("Cast", [low.op("Max", [count, low.const(1)], "counted")], "count", to=dtype)
+    shift = before + dilation - 1
+    count = low.const(kernel)
+    if high is not None:
+        end = low.length(high, low.facts[0].rank, low.batch_axis(low.facts[0].shape))
+        count = low.op("Min", [room(low.op("Add", [end, low.const(shift)], "limit") if shift else end), count], "counted")
+    if start:
+        missing = low.op("Max", [room(low.const(n.attr("low") + shift)), low.const(0)], "missing")
+        count = low.op("Sub", [count, missing], "counted")
+    if dilation > 1:
+        # A window between the frames of a very short stream counts nothing.
+        count = low.op("Max", [count, low.const(1)], "counted")
+    count = low.op("Cast", [count], "count", to=dtype)
     factor = low.op("Div", [low.const(kernel, dtype.numpy()), count], "factor")
     return low.op("Mul", [low.inputs[0], factor], "recounted")
 

@@ -32,11 +32,12 @@ def _unflatten(edit: Editor, node: ir.Node) -> None:
     g = edit.g
     data, index = node.inputs[0], node.inputs[1]
     flat = None if index is None else index.producer()
-    if data is None or flat is None or flat.op_type != "Reshape" or flat.domain or len(g.facts[index].shape or ()) != 1:
+    if data is None or index is None or flat is None or flat.op_type != "Reshape" or flat.domain:
         return
     matrix, shape = flat.inputs[0], g.facts[data].shape
     value = None if matrix is None else g.facts[matrix].value
-    if shape is None or not isinstance(value, Grid) or value.axis != 0 or value.offsets.ndim < 2:
+    one_row = len(g.facts[index].shape or ()) == 1
+    if shape is None or not one_row or not isinstance(value, Grid) or value.axis != 0 or value.offsets.ndim < 2:
         return
     axis = node.attributes.get_int("axis", 0) % len(shape)
     rest = shape[axis + 1 :]
