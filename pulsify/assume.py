@@ -37,6 +37,8 @@ class Assumptions:
     def __init__(self, symbol: str):
         self.symbol = symbol
         self.conditions: dict[Condition, None] = {}
+        #: Several classes of S where one will be settled on: (node, text, modulus, classes).
+        self._open: list[tuple[str, str, int, frozenset[int]]] = []
         #: The number the file has on the axis that was declared as time, if it has one.
         self.baked: int | None = None
 
@@ -62,13 +64,42 @@ class Assumptions:
             return False
         return length >= self.least and all(length % c.modulus == c.remainder for c in self.conditions)
 
+    def binding(self) -> list[Condition]:
+        """The conditions that bind: the greatest lower bound, the least upper one, and every congruence."""
+        least, most = self.least, self.most
+        ends: dict[str, Condition] = {}
+        for c in self.conditions:
+            if c.modulus > 1:
+                ends.setdefault(f"{c.modulus} {c.remainder}", c)
+            elif least and c.least == least:
+                ends.setdefault("least", c)
+            if most is not None and c.most == most:
+                ends.setdefault("most", c)
+        return list(ends.values())
+
     def residues(self, m: int) -> list[int]:
         """The classes ``S % m`` that the recorded congruences leave."""
-        whole = math.lcm(m, self.modulus)
-        if self.modulus == 1 or whole > MAX_PERIOD:
+        moduli = [c.modulus for c in self.conditions if c.modulus > 1] + [o[2] for o in self._open]
+        whole = math.lcm(m, *moduli)
+        if not moduli or whole > MAX_PERIOD:
             return list(range(m))
-        congruences = [c for c in self.conditions if c.modulus > 1]
-        return sorted({s % m for s in range(whole) if all(s % c.modulus == c.remainder for c in congruences)})
+        return sorted({s % m for s in range(whole) if self._congruent(s) and all(s % k in good for _, _, k, good in self._open)})
+
+    def _congruent(self, s: int) -> bool:
+        return all(s % c.modulus == c.remainder for c in self.conditions)
+
+    def settle(self) -> None:
+        """Leave one class of S: of several that the batch model is defined for, that of 0, or the least there is."""
+        for node, text, modulus, good in self._open:
+            whole = math.lcm(modulus, self.modulus)
+            left = [s for s in range(whole) if self._congruent(s)] if whole <= MAX_PERIOD else []
+            fine = [s for s in left if s % modulus in good]
+            if len(fine) < len(left) or not left:
+                first = min(fine, default=min(good))
+                steps = (k for k in range(1, modulus + 1) if modulus % k == 0)
+                step = next(k for k in steps if all(s in fine for s in left if s % k == first % k))
+                self._record(node, text, modulus=step, remainder=first % step)
+        self._open.clear()
 
     def same(self, a: DimLike, b: DimLike) -> bool:
         """Whether a == b for every S the recorded congruences allow. Records nothing."""
@@ -82,13 +113,14 @@ class Assumptions:
         form = law(b - a, self.symbol)
         return form is not None and form.rate == 0 and all(form.table[r] >= 0 for r in self.residues(form.m))
 
-    def _congruence(self, node: str, text: str, period: int, good: list[int]) -> bool:
-        """Record that S modulo ``period`` is one of ``good``, if that is one class; False where it is several."""
+    def _congruence(self, node: str, text: str, period: int, good: list[int]) -> None:
+        """Record that S modulo ``period`` is one of ``good``; several classes stay open until settled."""
         good = sorted(set(good) & set(self.residues(period)))
         step = next((s for s in range(1, period + 1) if period % s == 0 and good == list(range(good[0] % s, period, s))), 0)
         if step > 1:
             self._record(node, text, modulus=step, remainder=good[0])
-        return step > 0
+        elif not step:
+            self._open.append((node, text, period, frozenset(good)))
 
     def _record(self, node: str, text: str, **kw: int) -> None:
         self.conditions.setdefault(Condition(node, text, **kw))
@@ -163,7 +195,8 @@ class Assumptions:
             if len(good) == len(allowed):
                 return True
             if good:
-                if must and self._congruence(node, f"{a} == {b}", form.m, good):
+                if must:
+                    self._congruence(node, f"{a} == {b}", form.m, good)
                     return True
                 raise Refusal(
                     f"cannot type node {node!r}",

@@ -141,7 +141,7 @@ def manifest(g: Graph, valid: bool) -> dict[str, Any]:
                     "node": c.node, "text": c.text, "least": c.least, "most": c.most, "modulus": c.modulus,
                     "remainder": c.remainder,
                 }
-                for c in g.assume.conditions
+                for c in g.assume.binding()
             ],
         },
     }

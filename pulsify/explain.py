@@ -17,7 +17,7 @@ from pulsify.errors import InternalError, PulsifyError, Refusal, UsageError
 from pulsify.graph import Graph, Pulse
 from pulsify.pipeline import Options, run
 from pulsify.schedule import make_plans
-from pulsify.stages.load import AxisSpec, Source, candidates, declared_dims, normalize, read
+from pulsify.stages.load import AxisSpec, Source, batchlike, candidates, declared_dims, normalize, read
 
 __all__ = ["Candidate", "Explanation", "OutputLaw", "explain"]
 
@@ -142,7 +142,7 @@ def _specs(model: ir.Model, pairs: dict[str, str]) -> list[str]:
     used = sorted({s for shape in shapes for d in shape or () for s in symbols_of(d)})
     likely = candidates(inputs, shapes, used)
     named = [*likely, *(s for s in used if s not in likely)]
-    if any(s in likely for s in named) and len(likely) < len(used):
+    if any(not batchlike(s, shapes) for s in named):
         return named
     fixed = [
         f"{v.name}:{a}"
@@ -151,7 +151,7 @@ def _specs(model: ir.Model, pairs: dict[str, str]) -> list[str]:
         for a, d in enumerate(shape or ())
         if not isinstance(d, Dim) and len(shape or ()) > 1
     ]
-    return [*named, *fixed[:_MOST_FIXED]] if len(named) <= 1 else named
+    return [*named, *fixed[:_MOST_FIXED]]
 
 
 def _along(source: Source, spec: list[str]) -> Candidate:
@@ -183,7 +183,7 @@ def _along(source: Source, spec: list[str]) -> Candidate:
     out.pulse_multiple = manifest["pulse_multiple"]
     out.states, out.state_bytes = manifest["states"], manifest["state_bytes"]
     out.valid_frames = manifest["valid"] is not None
-    out.conditions = [f"{c.text} (node {c.node})" for c in g.assume.conditions]
+    out.conditions = [f"{c.text} (node {c.node})" for c in g.assume.binding()]
     return out
 
 

@@ -69,7 +69,7 @@ def _floored(total: DimLike, hole: DimLike, rest: DimLike) -> DimLike | None:
 
 def as_transpose(n: NodeView, axis: int, out: Shape) -> Repair | None:
     """A Reshape of as many axes that, with time 1 frame long as in the file, only moves axes of length 1 about: the
-    Transpose that does the same and lets time be longer. Time goes to the first free axis of length 1."""
+    Transpose that does the same and lets time be longer. Axes of length 1 that can stay do; time goes to the first left."""
     baked, shape = n.assume.baked, n.shape(0)
     if baked is None or len(out) != len(shape) or symbols_of(shape[axis]) != {n.symbol}:
         return None
@@ -77,11 +77,12 @@ def as_transpose(n: NodeView, axis: int, out: Shape) -> Repair | None:
         return None
     target = [substitute(d, n.symbol, baked) for d in out]
     kept = [a for a, d in enumerate(shape) if a != axis and d != 1]
-    idle = [axis, *(a for a, d in enumerate(shape) if a != axis and d == 1)]
     if [shape[a] for a in kept] != [d for d in target if d != 1]:
         return None
-    sources, spare = iter(kept), iter(idle)
-    perm = tuple(next(spare) if d == 1 else next(sources) for d in target)
+    idle = [a for a, d in enumerate(shape) if a != axis and d == 1]
+    stay = {a for a in idle if target[a] == 1}
+    sources, spare = iter(kept), iter([axis, *(a for a in idle if a not in stay)])
+    perm = tuple(a if a in stay else next(spare) if d == 1 else next(sources) for a, d in enumerate(target))
     return Repair(n.name, "Transpose", perm)
 
 

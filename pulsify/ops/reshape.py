@@ -125,11 +125,14 @@ class Reshape(Rule):
         return self._baked(n, total, known, wanted)
 
     def _baked(self, n: NodeView, total: DimLike, known: DimLike, wanted: Shape) -> DimLike:
+        time = n.streaming(0)
+        repair = as_transpose(n, time[0], wanted) if time else None
+        repair = repair or free_constant(n, total, known, wanted)
         refuse_with_repair(
             n,
             f"the time axis is baked in: it reshapes {total} elements to [{', '.join(map(str, wanted))}], "
             f"which holds {known} (times a whole number)",
-            free_constant(n, total, known, wanted),
+            repair,
             "export the model with a dynamic time axis, or write -1 for time in this node's target shape",
         )
 

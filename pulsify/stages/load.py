@@ -360,12 +360,12 @@ def _baked(model: ir.Model, axis: AxisSpec) -> int | None:
 
 def candidates(inputs: Sequence[ir.Value], shapes: Sequence[Any], used: Sequence[str]) -> list[str]:
     """Symbols that may be time: all, less those that look like the batch where others remain."""
-    batchlike = [s for s in used if _batchlike(s, shapes)]
-    rest = [s for s in used if s not in batchlike]
+    rest = [s for s in used if not batchlike(s, shapes)]
     return rest or list(used)
 
 
-def _batchlike(symbol: str, shapes: Sequence[Any]) -> bool:
+def batchlike(symbol: str, shapes: Sequence[Any]) -> bool:
+    """Whether a symbol looks like the batch, by its name and where it stands."""
     if "batch" in symbol.lower():
         return True
     at = [(i, len(shape)) for shape in shapes for i, d in enumerate(shape or ()) if isinstance(d, Dim) and d == sym(symbol)]
