@@ -39,6 +39,7 @@ def pulse_v2_to_type(g: Graph) -> Graph:
                     hint="please report this with the model",
                 )
             shadow.facts[v] = WireFact(shadow.facts[v].dtype, want or got, shadow.facts[v].value)
+    shadow.assume.settle()
     if shadow.assume.modulus > 1:
         odd = next(c for c in shadow.assume.conditions if c.modulus > 1)
         raise InternalError(f"node {odd.node!r} does not hold for every pulse", why=f"it needs {odd.text}")

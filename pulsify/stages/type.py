@@ -25,6 +25,7 @@ def infer_types(g: Graph) -> Graph:
         _one_axis(g, value)
     for node in list(g.graph):
         _type(g, node)
+    g.assume.settle()
     _some_length(g)
     return g
 
