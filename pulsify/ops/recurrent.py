@@ -168,15 +168,13 @@ def _run(
         return y, news
     first = low.bound(0, time, end=False) if late else None
     last = low.bound(0, time, end=True) if ends else None
-    lens = last
-    if first is not None:
-        size = last if last is not None else low.op("Shape", [inputs[0]], "frames", start=0, end=1)
-        lens = low.op("Sub", [size, first], "lens")
-        if last is not None:
-            lens = low.op("Max", [lens, low.const([0])], "lens")
+    lens = _lens(low, inputs[0], first, last, n)
     if isinstance(rows, int) and rows > 1:
-        lens, last = (None if v is None else low.op("Expand", [v, low.const([rows])], "rows") for v in (lens, last))
-    steps = low.op("Cast", [lens], "steps", to=ir.DataType.INT32)
+        lens, last = (
+            None if v is None else low.shared(("rows", v, rows), lambda v=v: low.op("Expand", [v, low.const([rows])], "rows"))
+            for v in (lens, last)
+        )
+    steps = low.shared(("steps", lens), lambda: low.op("Cast", [lens], "steps", to=ir.DataType.INT32))
     if first is None or n == 1:
         y, *news = _op(low, inputs, steps, olds)
     else:
@@ -185,10 +183,29 @@ def _run(
         if low.node.outputs[0].uses() or low.node.outputs[0].is_graph_output():
             y = _backwards(low, y, last, squeeze=True)
     if last is not None or not isinstance(n, int) or low.delay(0, time) >= n:
-        some = low.op("Greater", [lens, low.const([0])], "some")
-        some = low.op("Unsqueeze", [some, low.const([0, 2])], "some")
+        some = low.shared(("some", lens), lambda: _some(low, lens))
         news = [low.op("Where", [some, new, old], "next") for new, old in zip(news, olds, strict=True)]
     return y, news
+
+
+def _lens(low: Any, x: Any, first: Any, last: Any, n: DimLike) -> Any:
+    """How many frames of a pulse are real, per row."""
+    if first is None:
+        return last
+
+    def make() -> Any:
+        size = last
+        if size is None:
+            size = low.const([n]) if isinstance(n, int) else low.op("Shape", [x], "frames", start=0, end=1)
+        lens = low.op("Sub", [size, first], "lens")
+        return lens if last is None else low.op("Max", [lens, low.const([0])], "lens")
+
+    return low.shared(("lens", first, last, n), make)
+
+
+def _some(low: Any, lens: Any) -> Any:
+    """Which rows have a real frame, as a state is shaped."""
+    return low.op("Unsqueeze", [low.op("Greater", [lens, low.const([0])], "some"), low.const([0, 2])], "some")
 
 
 def _op(low: Any, inputs: list[Any], steps: ir.Value | None, olds: list[ir.Value], **attributes: Any) -> list[ir.Value]:
@@ -199,7 +216,7 @@ def _op(low: Any, inputs: list[Any], steps: ir.Value | None, olds: list[ir.Value
     return list(low.clone(given, 1 + len(olds), layout=None, **attributes))
 
 
-def _backwards(low: Any, wire: ir.Value, last: ir.Value | None, squeeze: bool = False) -> ir.Value:
+def _backwards(low: Any, wire: Any, last: Any, squeeze: bool = False) -> Any:
     """Frames last-1 down to 0, then the rest, per row; all of them without ``last``. ``squeeze``: rows on axis 2."""
     if last is None:
         bounds = [low.const([v]) for v in (START, FIRST, 0, -1)]
@@ -207,7 +224,9 @@ def _backwards(low: Any, wire: ir.Value, last: ir.Value | None, squeeze: bool = 
     if squeeze:
         wire = low.op("Squeeze", [wire, low.const([1])], "rows")
     wire = low.op("ReverseSequence", [wire, last], "turned", time_axis=0, batch_axis=1)
-    return low.op("Unsqueeze", [wire, low.const([1])], "turned") if squeeze else wire
+    if squeeze:
+        wire = low.op("Unsqueeze", [wire, low.const([1])], "turned")
+    return wire
 
 
 class ReverseSequence(AxisRule):

@@ -7,7 +7,7 @@ windows need), and ways to make nodes, states, masks and counts. Wires made here
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -54,6 +54,13 @@ class Lowering:
         kept = {k: v for k, v in kept.items() if v is not None}
         count = len(self.node.outputs) if n is None else n
         return self.ops(self.node.op_type, inputs, count, "run", domain=self.node.domain, **kept)
+
+    def shared(self, key: Hashable, make: Callable[[], ir.Value]) -> ir.Value:
+        """A wire that other nodes need just so: made once."""
+        made = self._w.made
+        if ("shared", key) not in made:
+            made["shared", key] = make()
+        return made["shared", key]
 
     def attributes(self) -> dict[str, ir.Attr]:
         """The node's attributes; its subgraphs, copies of the node's, read the pulsed graph's wires."""
@@ -141,7 +148,10 @@ class Lowering:
         """The real frames of a pulse of input k are ``[first, last)``: one of the two, in ``0..n``. Per row: int64
         ``[N]``, ``[1]`` without a batch axis. A row with no real frame has ``last <= first``."""
         place = self._place(k, axis) | {"shape": [str(self.batch)], "end": int(end)}
-        return self.op("Bound", [], "last" if end else "first", domain=DOMAIN, **place)
+        if not end:
+            place["length"] = "0"
+        name = "last" if end else "first"
+        return self.shared(str(place), lambda: self.op("Bound", [], name, domain=DOMAIN, **place))
 
     def count(self, k: int, axis: int, rank: int = 1, batch_axis: int | None = 0) -> ir.Value:
         """Real frames of input k so far, this pulse included, per row: int64, N on ``batch_axis`` and else 1."""

@@ -171,6 +171,22 @@ def test_costs_nothing_without_a_delay() -> None:
 
 
 @ops
+@pytest.mark.parametrize("batch", ["N", 2])
+def test_layers_share_what_they_know_of_the_stream(op_type: str, batch: Any) -> None:
+    g = G()
+    x = g("Transpose", cut(g, g.input("x", [batch, IN, "S"]), 2, 3), perm=[2, 0, 1])
+    finals = []
+    for _ in range(3):
+        y, h, *_ = g(op_type, x, *weights(g, op_type), n=outputs(op_type), hidden_size=HIDDEN)
+        x = g("MatMul", g("Squeeze", y, g.ints(1)), g.weight(HIDDEN, IN))
+        finals.append(h)
+    c = check(g.model(x), "S", (1, 3, "P"))
+    assert [n.op_type for n in c.model.graph.node].count("Clip") == 1
+    c = check(g.model(x, *finals), "S", (1, 3, "P"))
+    assert [n.op_type for n in c.model.graph.node].count("Clip") == 2
+
+
+@ops
 def test_delay_stays_least(op_type: str) -> None:
     for context in ("alone", "late", "masked", "merged", "padded", "causal"):
         verify(recurrent(op_type, 1, "absent", False, False), [1, IN, "S"], context, (2,), least=True)
