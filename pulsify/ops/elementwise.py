@@ -6,17 +6,19 @@ static there.
 
 from __future__ import annotations
 
+from typing import Any
+
 import onnx_ir as ir
 
-from pulsify.facts import WireFact
-from pulsify.ops._families import AxisMap, AxisRule, broadcast, broadcast_axes
+from pulsify.facts import Plan, WireFact
+from pulsify.ops._families import AxisMap, AxisRule, axis_plan, broadcast, broadcast_axes
 from pulsify.ops._rule import NodeView, register
 from pulsify.ops._values import pointwise_value
 
 UNARY = """Abs Acos Acosh Asin Asinh Atan Atanh BitwiseNot Ceil Celu Cos Cosh Elu Erf Exp Floor Gelu HardSigmoid
 HardSwish Identity LeakyRelu Log Mish Neg Not Reciprocal Relu Round Selu Shrink Sigmoid Sign Sin Sinh Softplus
 Softsign Sqrt Swish Tan Tanh ThresholdedRelu"""
-BINARY = "Add BitShift BitwiseAnd BitwiseOr BitwiseXor Div Mod Mul PRelu Pow Sub Sum Mean Max Min And Or Xor SwiGLU"
+BINARY = "Add BitShift BitwiseAnd BitwiseOr BitwiseXor Mul PRelu Pow Sub Sum Mean Max Min And Or Xor SwiGLU"
 COMPARE = "Equal Greater GreaterOrEqual Less LessOrEqual IsNaN IsInf"
 
 
@@ -38,6 +40,24 @@ class Pointwise(AxisRule):
 
     def axes(self, n: NodeView) -> AxisMap:
         return [broadcast_axes(n, range(len(n.inputs)), n.outputs[0].rank)]
+
+
+class Quotient(Pointwise):
+    """Division by 0 stops a program where the numbers are whole, and garbage frames may hold one."""
+
+    def plan(self, n: NodeView) -> Plan:
+        if n.fact(0).dtype.is_integer() and n.streaming(1):
+            return axis_plan(self, n, kind="custom", lower=_by_no_zero)
+        return super().plan(n)
+
+
+def _by_no_zero(low: Any) -> list[ir.Value]:
+    """``a / (b + (b == 0))``: no frame of the stream is divided by 0, or the batch model would stop there too."""
+    a, b = low.inputs
+    dtype = low.facts[1].dtype
+    none = low.op("Equal", [b, low.const(0, dtype.numpy())], "none")
+    safe = low.op("Add", [b, low.op("Cast", [none], "more", to=int(dtype))], "divisor")
+    return list(low.clone([a, safe]))
 
 
 class Cast(Pointwise):
@@ -81,6 +101,7 @@ class Dropout(Pointwise):
 
 
 register(Pointwise(), *UNARY.split(), *BINARY.split(), "Clip")
+register(Quotient(), "Div", "Mod")
 register(Pointwise(dtype=ir.DataType.BOOL), *COMPARE.split())
 register(Pointwise(typed=1), "Where")
 register(Cast(), "Cast")
