@@ -120,6 +120,25 @@ def test_centred_stft() -> None:
     verify(op, ["N", "S"], "alone", (1, 2, "P"), axis=1, rank=4, multiple=4, least=False)
 
 
+@pytest.mark.parametrize("mode", ["reflect", "edge", "constant"])
+@pytest.mark.parametrize("spelling", ["plain", "squeeze", "reshape", "transpose"])
+def test_centred_stft_in_any_spelling(mode: str, spelling: str) -> None:
+    """torch pads a signal of rank 3 and takes the axis off again: that costs no delay."""
+    g = G()
+    x = g.input("x", ["N", "S"])
+    if spelling == "plain":
+        y = g("Pad", x, g.ints(0, 4, 0, 4), mode=mode)
+    elif spelling == "transpose":
+        y = g("Transpose", g("Pad", g("Transpose", x, perm=[1, 0]), g.ints(4, 0, 4, 0), mode=mode), perm=[1, 0])
+    else:
+        y = g("Pad", g("Unsqueeze", x, g.ints(1)), g.ints(0, 0, 4, 0, 0, 4), mode=mode)
+        y = g("Squeeze", y, g.ints(1)) if spelling == "squeeze" else g("Reshape", y, g.ints(0, -1))
+    model = g.model(stft(4, 8, "given", 1)(g, y))
+    c = check(model, "S", (4, 12, "P"))
+    assert c.manifest["outputs"][0]["delay"] == (1 if mode == "reflect" else 0)
+    check_least_delay(model)
+
+
 # -- framing -----------------------------------------------------------------------------------------------------------
 
 
