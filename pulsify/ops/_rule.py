@@ -189,11 +189,13 @@ _LOADED = False
 
 
 def register(rule: Rule, *ops: str, domain: str | None = None) -> Rule:
-    """Make ``rule`` responsible for the operators. One rule each."""
+    """Make ``rule`` responsible for the operators. One rule each; a refusal gives way to a rule that streams."""
     for op in ops:
         key = (rule.domain if domain is None else domain, op)
-        assert key not in _RULES, f"{key} has two rules"
-        _RULES[key] = rule
+        refusals = [isinstance(r, Refused) for r in (_RULES.get(key), rule)]
+        assert key not in _RULES or any(refusals), f"{key} has two rules"
+        if key not in _RULES or refusals[0]:
+            _RULES[key] = rule
     return rule
 
 

@@ -68,3 +68,15 @@ register(
 register(Refused("it counts n-grams over the whole stream", "do this outside the model"), "TfIdfVectorizer")
 register(Refused("it decodes a whole file", "do this before the model"), "ImageDecoder")
 register(Refused("it was withdrawn from ONNX", "export with ScatterElements"), "Scatter")
+register(Refused("it was withdrawn from ONNX", "export with Resize"), "Upsample")
+register(
+    Refused("it moves blocks of frames between time and channels", "export with Reshape and Transpose"),
+    "DepthToSpace", "SpaceToDepth",
+)  # fmt: skip
+register(
+    Refused("it depends on the place of every frame in the stream", "export a mask that compares positions (Range)"),
+    "EyeLike", "Trilu",
+)  # fmt: skip
+register(
+    Refused("how many entries it finds depends on the data of the whole stream", "select with Where instead"), "NonZero"
+)
