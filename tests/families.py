@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tests.contexts import cut, pad
 from tests.graphs import G
 
-__all__ = ["FAMILIES", "Wire", "align", "start"]
+__all__ = ["FAMILIES", "MEMORIES", "Family", "Wire", "align", "start"]
 
 
 @dataclass(frozen=True)
@@ -134,6 +134,18 @@ def align(data: st.DataObject, g: G, a: Wire, b: Wire) -> Wire:
     name = cut(g, a.name, a.time, front, lost - front) if lost else a.name
     return b.at(g(data.draw(st.sampled_from(["Add", "Mul"]), "merge"), name, b.name))
 
+
+def recurrent(data: st.DataObject, g: G, w: Wire) -> Wire:
+    """A recurrence over time, as wide as the wire."""
+    op, gates = data.draw(st.sampled_from([("GRU", 3), ("LSTM", 4), ("RNN", 1)]), "recurrence")
+    n = w.shape[3 - w.time]
+    x = g("Transpose", w.name, perm=[w.time, 0, 3 - w.time])
+    y = g(op, x, *(g.weight(1, gates * n, n) for _ in range(2)), g.weight(1, 2 * gates * n), hidden_size=n)
+    return w.at(g("Transpose", g("Squeeze", y, g.ints(1)), perm=[1, 0, 2] if w.time == 1 else [1, 2, 0]))
+
+
+#: Families that remember; padding in front of one costs the delay it could have taken back.
+MEMORIES: dict[str, Family] = {"recurrent": recurrent}
 
 FAMILIES: dict[str, Family] = {
     "conv": conv, "padding": padding, "slicing": slicing, "unary": unary, "scale": scale, "swap": swap, "gate": gate,

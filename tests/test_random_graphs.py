@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from tests.contexts import pulses
 from tests.contract_check import check, check_least_delay
-from tests.families import FAMILIES, align, start, unary
+from tests.families import FAMILIES, MEMORIES, Family, align, start, unary
 from tests.graphs import G
 from tests.profiles import examples
 
 
-def grow(data: st.DataObject, least: int, most: int) -> onnx.ModelProto:
+def grow(data: st.DataObject, least: int, most: int, families: dict[str, Family] = FAMILIES) -> onnx.ModelProto:
     """A graph of that many families."""
     g = G(seed=data.draw(st.integers(0, 3), "seed"))
     batch = data.draw(st.sampled_from(["N", 1]), "batch")
@@ -25,8 +25,8 @@ def grow(data: st.DataObject, least: int, most: int) -> onnx.ModelProto:
             other = data.draw(st.sampled_from(wires), "other")
             wires.append(align(data, g, source, other))
         else:
-            name = data.draw(st.sampled_from(sorted(FAMILIES)), "family")
-            wires.append(FAMILIES[name](data, g, source))
+            name = data.draw(st.sampled_from(sorted(families)), "family")
+            wires.append(families[name](data, g, source))
     picks = {wires[-1].name: wires[-1]}
     for _ in range(data.draw(st.integers(0, 2), "more outputs")):
         w = data.draw(st.sampled_from(wires), "output")
@@ -39,7 +39,7 @@ def grow(data: st.DataObject, least: int, most: int) -> onnx.ModelProto:
 @given(data=st.data())
 @examples(30)
 def test_streams_exactly(part: int, data: st.DataObject) -> None:
-    check(grow(data, 1 + part, 3 + 2 * part), "S", data.draw(pulses()))
+    check(grow(data, 1 + part, 3 + 2 * part, FAMILIES | MEMORIES), "S", data.draw(pulses()))
 
 
 @given(data=st.data())
