@@ -138,11 +138,14 @@ def test_final_states(op_type: str, batch: Any, first: str, before: str, used: s
 
 @ops
 @given(direction=st.sampled_from(["forward", "reverse", "bidirectional"]), first=st.sampled_from(["absent", "zero", "shape"]),
-       lens=st.booleans(), context=contexts, at=pulses(), used=st.integers(0, 1))  # fmt: skip
-@examples(8)
-def test_over_another_axis(op_type: str, direction: str, first: str, lens: bool, context: str, at: Any, used: int) -> None:
+       lens=st.booleans(), context=contexts, at=pulses(), used=st.integers(0, 1), clip=st.booleans())  # fmt: skip
+@examples(10)
+def test_over_another_axis(
+    op_type: str, direction: str, first: str, lens: bool, context: str, at: Any, used: int, clip: bool
+) -> None:
     """Frequency is the sequence and time the batch: every frame is a sequence of its own."""
     d = 2 if direction == "bidirectional" else 1
+    more = {"clip": 0.2} if clip else {}
 
     def op(g: G, x: str) -> str:
         x = g("Transpose", x, perm=[1, 2, 0])  # [F, S, I]
@@ -152,7 +155,7 @@ def test_over_another_axis(op_type: str, direction: str, first: str, lens: bool,
             inputs[4] = g("ConstantOfShape", frames, value=onnx.numpy_helper.from_array(np.int32([3])))
         if first != "absent":
             inputs += [start(g, first, x, "h", "S", d)]
-        out = g(op_type, *inputs, n=outputs(op_type), hidden_size=HIDDEN, direction=direction)[used]
+        out = g(op_type, *inputs, n=outputs(op_type), hidden_size=HIDDEN, direction=direction, **more)[used]
         if used == 0:
             out = g("Reshape", g("Transpose", out, perm=[0, 1, 3, 2]), g.ints(4, d * HIDDEN, -1))
         else:
@@ -249,6 +252,35 @@ def test_padding_nobody_reads_still_moves_the_state(op_type: str) -> None:
         return cut(g, y, 2, 2)
 
     verify(op, [1, IN, "S"], "late", (1, 3, "P"), least=False)
+
+
+#: What onnx's reference passes over when it evaluates the operators.
+PASSED_OVER: list[dict[str, Any]] = [{"clip": 0.1}, {"lens": True}, {"activations": True}]
+
+
+@ops
+@pytest.mark.parametrize("which", PASSED_OVER, ids=lambda w: next(iter(w)))
+@pytest.mark.parametrize("constant", [True, False])
+def test_evaluated_when_converting(op_type: str, which: dict[str, Any], constant: bool) -> None:
+    """An operator over constants, and one over padding that announces its frames (time in the batch)."""
+    more = dict(which)
+    if more.pop("activations", False):
+        more["activations"] = ["Softsign"] * {"LSTM": 3, "GRU": 2, "RNN": 1}[op_type]
+    lens = more.pop("lens", False)
+    g = G()
+    x = g.input("x", [1, 4, IN, "S"])
+    z = g.weight(4, 3, IN) if constant else g("Squeeze", g("Transpose", pad(g, x, 3, 4, 2, 0, 0.7), perm=[1, 3, 2, 0]), g.ints(3))
+    inputs = [z, *weights(g, op_type)]
+    if lens:
+        rows = g("Gather", g("Shape", z), g.ints(1))
+        inputs.append(g("ConstantOfShape", rows, value=onnx.numpy_helper.from_array(np.int32([2]))))
+    y, *_ = g(op_type, *inputs, n=outputs(op_type), hidden_size=HIDDEN, **more)
+    if constant:
+        y = g("Mul", x, g("ReduceSum", y))
+    else:  # [F, 1, S + 2, H]
+        y = g("Transpose", y, perm=[1, 0, 3, 2])
+        y = g("Conv", g("Reshape", y, g.ints(0, 4 * HIDDEN, -1)), g.weight(1, 4 * HIDDEN, 3))
+    check(g.model(y), "S", (1, 3))
 
 
 def refused(model: onnx.ModelProto) -> str:
