@@ -15,7 +15,7 @@ from pulsify.errors import Refusal
 from tests.contexts import batches, contexts, pulses, verify
 from tests.contract_check import check
 from tests.graphs import G
-from tests.ops.test_running import legal, source, sources
+from tests.ops.test_running import legal, positive, source, sources
 from tests.profiles import examples
 
 POOLS = ("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")
@@ -30,6 +30,8 @@ def test_over_time(op: str, kind: str, at: Any, batch: Any, p: int, wide: bool) 
     y = source(g, kind, g.input("x", [batch, 3, "S", 2]))
     if not wide:
         y = g("ReduceSum", y, g.ints(3), keepdims=0)
+    if op == "GlobalAveragePool":
+        y = positive(g, y)
     pooled = g(op, y, **({"p": p} if op == "GlobalLpPool" else {}))
     logits = g("Gemm", g("Flatten", pooled), g.weight(3, 4), g.weight(4))
     check(g.model(pooled, g("Softmax", logits)), "S", legal(kind, at))
