@@ -15,7 +15,7 @@ from pulsify.ops._rule import NodeView, register
 
 
 class Gather(AxisRule):
-    status, note = "conditions", "not along a streaming axis of the data"
+    status, note = "conditions", "along time: windows, and frames at constant indices for static outputs"
 
     def axis_of(self, n: NodeView) -> int:
         return n.axis(n.attr("axis", 0), len(n.shape(0)))

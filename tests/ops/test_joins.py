@@ -208,3 +208,10 @@ def test_an_uneven_split_is_refused() -> None:
     outs = g("Split", x, g("Concat", half, g("Sub", size(g, x, 2), half), axis=0), n=2, axis=2)
     with pytest.raises(Refusal, match="it cuts the stream along time into S//2, S - "):
         check(g.model(outs[0]))
+
+
+def test_the_first_frames_less_the_last() -> None:
+    """Running results combine into another."""
+    g = G()
+    y = g("Tanh", g.input("x", ["N", 2, "S"]))
+    check(g.model(g("Sub", cut(g, y, 0, 2), cut(g, y, -2))))

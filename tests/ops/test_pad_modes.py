@@ -197,3 +197,33 @@ def test_merged_batch_is_refused() -> None:
     flat = g("Reshape", x, g("Concat", g.ints(-1, 1), length, axis=0))
     with pytest.raises(Refusal, match="its batch axis is merged with another"):
         check(g.model(padded(g, flat, 1, 0, "edge")))
+
+
+def test_centred_frames() -> None:
+    """Spectral frames of 16 every 4 samples, the signal reflected by 8: the first waits for sample 8, in frames of 4."""
+    g = G()
+    x = g.input("x", ["N", 1, "S"])
+    y = g("Conv", padded(g, x, 8, 8, "reflect"), g.weight(18, 1, 16), strides=[4])
+    model = g.model(g("Mul", y, y))
+    (out,) = check(model, "S", (4, 8, "P")).manifest["outputs"]
+    assert out["delay"] == 2
+    check_least_delay(model)
+
+
+@pytest.mark.parametrize(("mode", "before", "after", "delay"), [("edge", 2, 0, 0), ("reflect", 1, 1, 7), ("edge", 1, 1, 7)])
+def test_dilated_stacks(mode: str, before: int, after: int, delay: int) -> None:
+    """Residual blocks of dilation 1, 2, 4 cost their look-ahead, once each."""
+    g = G()
+    x = g.input("x", ["N", 2, "S"])
+    for d in (1, 2, 4):
+        y = g("Conv", padded(g, x, before * d, after * d, mode), g.weight(2, 2, 3), dilations=[d])
+        x = g("Add", x, g("Relu", y))
+    (out,) = check(g.model(x)).manifest["outputs"]
+    assert out["delay"] == delay
+
+
+@pytest.mark.parametrize("mode", ["edge", "reflect"])
+def test_a_transposed_convolution_over_it(mode: str) -> None:
+    g = G()
+    y = padded(g, g.input("x", ["N", 2, "S"]), 1, 1, mode)
+    check(g.model(g("ConvTranspose", y, g.weight(2, 2, 4), strides=[2], pads=[3, 3])))

@@ -269,3 +269,12 @@ def test_refused_by_name(op: str) -> None:
     y = g("NonZero", row) if op == "NonZero" else g("EyeLike", x)
     with pytest.raises(Refusal, match=op):
         check(g.model(y, **{y: TensorProto.INT64 if op == "NonZero" else TensorProto.FLOAT}))
+
+
+def test_token_and_position_embeddings_behind_a_class_token() -> None:
+    g = G()
+    ids = g.input("ids", ["N", "S"], TensorProto.INT64)
+    whole = g("Expand", g("Unsqueeze", positions(g, ids, 1), g.ints(0)), g("Shape", ids))
+    y = g("Add", g("Gather", g.weight(5, 4), ids, axis=0), g("Gather", g.weight(ROWS, 4), whole, axis=0))
+    token = g("Expand", g.weight(1, 1, 4), g("Concat", size(g, ids, 0), g.ints(1, 4), axis=0))
+    check(g.model(g("Concat", token, y, axis=1)))
