@@ -62,7 +62,7 @@ class Assumptions:
         most = self.most
         if most is not None and length > most:
             return False
-        return length >= self.least and all(length % c.modulus == c.remainder for c in self.conditions)
+        return length >= self.least and self._congruent(length) and all(length % k in good for _, _, k, good in self._open)
 
     def binding(self) -> list[Condition]:
         """The conditions that bind: the greatest lower bound, the least upper one, and every congruence."""
@@ -166,10 +166,28 @@ class Assumptions:
                 hint="fix that dimension in the model (only the time axis may decide, being long)",
             )
         answer = answers.pop()
-        least = dict.fromkeys(symbols_of(diff), 1)
-        if (evaluate(diff, least) >= 0) != answer:
-            self._record(node, text if answer else f"not {text}", least=1 if self.symbol not in least else 2)
+        if self.symbol in symbols_of(diff):
+            least = max(self._settled(diff, answer, other) for other in (1, 2, 5, 64))
+            if least > 1:
+                self._record(node, text if answer else f"not {text}", least=least)
         return answer
+
+    def _settled(self, diff: Dim, answer: bool, other: int) -> int:
+        """The S from which ``diff >= 0`` is what it is for large S, every other symbol being ``other``.
+
+        The last change of sign is looked for between powers of two, then frame by frame for a stretch behind it.
+        """
+        env = dict.fromkeys(symbols_of(diff), other)
+
+        def holds(s: int) -> bool:
+            return (evaluate(diff, {**env, self.symbol: s}) >= 0) == answer
+
+        high = next((1 << k for k in range(REFERENCE.bit_length(), -1, -1) if not holds(1 << k)), 0)
+        low, high = high, 2 * high + 1
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if holds(middle) else (middle, high)
+        return 1 + max((s for s in range(low, low + 64) if not holds(s)), default=low)
 
     def eq(self, a: DimLike, b: DimLike, node: str = "", *, must: bool = False) -> bool:
         """Whether ``a == b`` for all large S. Opaque dimensions are equal only where they are the same.
@@ -184,7 +202,11 @@ class Assumptions:
             return bool(diff == 0)
         form = law(diff, self.symbol)
         if form is None:
-            if not (symbols_of(diff) == {self.symbol} and slope(diff, self.symbol) is None):
+            if symbols_of(diff) == {self.symbol} and slope(diff, self.symbol) is None:
+                last = max((s for s in range(257) if evaluate(diff, {self.symbol: s}) == 0), default=0)
+                if last > 0:
+                    self._record(node, f"{a} != {b}", least=last + 1)
+            else:
                 env = dict.fromkeys(symbols_of(diff), 1)
                 if self.symbol not in env and evaluate(diff, env) <= 0:
                     self._record(node, f"{a} != {b}")
@@ -216,8 +238,7 @@ class Assumptions:
     def divides(self, c: int, d: Dim, node: str = "") -> bool:
         """Record that the batch model is only defined where c divides d; False where it never does.
 
-        A condition is one congruence. Where several classes of S would do, the first that agrees with what is
-        already recorded is taken.
+        Where several classes of S would do, they stay open until settled.
         """
         form = law(d, self.symbol)
         if form is None or Fraction(form.A) % c or form.m > 4096:
@@ -227,10 +248,9 @@ class Assumptions:
         if form is None or period > 4096:
             return False
         good = [r for r in self.residues(period) if evaluate(d, {self.symbol: r}) % c == 0]
-        text = f"{c} divides {d}"
-        return bool(good) and (
-            self._congruence(node, text, period, good) or self._congruence(node, text, period, good[:1])
-        )
+        if good:
+            self._congruence(node, f"{c} divides {d}", period, good)
+        return bool(good)
 
     def limit(self, a: DimLike, limit: int, node: str = "") -> bool:
         """Record that the batch model is only understood while ``a <= limit``; False where a does not grow with S."""
