@@ -12,7 +12,7 @@ An operator that takes its scale from its input (DynamicQuantizeLinear) would ne
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import onnx_ir as ir
 
@@ -300,7 +300,7 @@ class DynamicQuantize(AxisRule):
         _refuse_dynamic(n)
 
 
-def _refuse_dynamic(n: NodeView) -> Any:
+def _refuse_dynamic(n: NodeView) -> NoReturn:
     n.refuse(
         "its scale is taken from the extremes of all frames, those to come included",
         axis=n.streaming(0)[0] if n.streaming(0) else None,

@@ -53,8 +53,8 @@ class ScatterND(Scatter):
         depth = index[-1]
         if isinstance(depth, Dim):
             n.refuse(f"its indices are tuples of {depth}")
-        tail = len(index) - 1
-        return [[() if a < depth else self.follow(n, a, [(2, tail + a - depth)]) for a in range(rank)]]
+        written, tail = int(depth), len(index) - 1
+        return [[() if a < written else self.follow(n, a, [(2, tail + a - written)]) for a in range(rank)]]
 
 
 register(ScatterElements(), "ScatterElements")

@@ -71,6 +71,30 @@ def test_inverses(context: str, batch: Any, at: Any) -> None:
     verify(op, [batch, "S", 3, 3], context, at, axis=1, least=False)
 
 
+@pytest.mark.parametrize("context", ["alone", "late", "padded"])
+def test_garbage_is_no_length(context: str) -> None:
+    """Every frame reverses as many rows as it says; frames outside the stream say anything."""
+
+    def op(g: G, x: str) -> str:
+        mean = g("ReduceMean", x, g.ints(1, 2), keepdims=0)
+        count = g("Cast", g("Mul", g("Sigmoid", mean), g.const(1.9, np.float32)), to=TensorProto.INT64)
+        return g("ReverseSequence", x, count, batch_axis=0, time_axis=1)
+
+    verify(op, ["S", 2, 3], context, axis=0, least=False)
+
+
+def test_garbage_is_no_length_of_a_recurrence() -> None:
+    """A recurrence over another axis, with the steps of every frame in a stream of lengths."""
+
+    def op(g: G, x: str) -> str:
+        mean = g("ReduceMean", x, g.ints(0, 2), keepdims=0)
+        steps = g("Add", g("Mul", g("Sigmoid", mean), g.const(1.9, np.float32)), g.const(1, np.float32))
+        count = g("Cast", steps, to=TensorProto.INT32)
+        return g("Squeeze", g("GRU", x, g.weight(1, 6, 4), g.weight(1, 6, 2), "", count, hidden_size=2, n=2)[0], g.ints(1))
+
+    verify(op, [3, "S", 4], "late", axis=1, least=False)
+
+
 def test_bits_as_another_type() -> None:
     op = "BitCast"
     verify(lambda g, x: g(op, x, to=TensorProto.INT32), ["N", "S"], "late", axis=1, result=TensorProto.INT32, opset=26)
