@@ -67,7 +67,11 @@ class Recurrent(AxisRule):
         for k in (H0, C0):
             f = n.optional(k)
             if f is not None and f.shape is not None and f.shape != last:
-                n.refuse(f"its initial state {n.wires[k]!r} is {_show(f.shape)}, and its state {_show(last)}", input=k)
+                n.refuse(
+                    f"its initial state {n.wires[k]!r} is {_show(f.shape)}, and its state {_show(last)}",
+                    input=k,
+                    hint="give the batch axes of the model's inputs one name, or fix them",
+                )
         shapes = [y, last, last]
         return [WireFact(dtype, s) for s in shapes[: len(n.node.outputs)]]
 

@@ -328,6 +328,31 @@ def test_a_summary_fed_back_is_refused() -> None:
     assert "cannot pulsify GRU node" in text and "summarises the whole stream" in text
 
 
+def test_a_state_of_another_batch_is_refused() -> None:
+    g = G()
+    x = g("Transpose", g.input("x", ["N", "S", IN]), perm=[1, 0, 2])
+    y, _ = g("GRU", x, *weights(g, "GRU"), "", g.input("h", [1, "M", HIDDEN]), n=2, hidden_size=HIDDEN)
+    assert "its initial state 'h' is [1, M, 3], and its state [1, N, 3]" in refused(g.model(y))
+
+
+@given(at=pulses(), kind=st.sampled_from(["constant", "position"]), late=st.booleans())
+@examples(4)
+def test_over_what_is_known_of_every_frame(at: Any, kind: str, late: bool) -> None:
+    """A recurrence over a constant, or over positions, as long as the stream."""
+    g = G()
+    x = g.input("x", ["N", IN, "S"])
+    x = g("Transpose", cut(g, x, 2, 3) if late else x, perm=[2, 0, 1])
+    if kind == "constant":
+        z = g("ConstantOfShape", g("Shape", x), value=onnx.numpy_helper.from_array(np.float32([0.5])))
+    else:
+        size = g("Squeeze", g("Gather", g("Shape", x), g.ints(0)), g.ints(0))
+        index = g("Cast", g("Range", g.const(0, np.int64), size, g.const(1, np.int64)), to=TensorProto.FLOAT)
+        z = g("Expand", g("Unsqueeze", g("Mul", index, g.const(0.1, np.float32)), g.ints(1, 2)), g("Shape", x))
+    y, _ = g("GRU", z, *weights(g, "GRU"), n=2, hidden_size=HIDDEN)
+    y = g("MatMul", g("Squeeze", y, g.ints(1)), g.weight(HIDDEN, IN))
+    check(g.model(g("Mul", x, y)), "S", at, lengths=(4, 5, 7, 12))
+
+
 def test_time_as_features_is_refused() -> None:
     g = G()
     x = g.input("x", [4, 1, "S"])
