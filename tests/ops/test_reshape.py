@@ -201,6 +201,8 @@ MERGED: list[tuple[list[Any], list[int], str]] = [
     ([1, 3, "S"], [1, -1], r"it merges time with the 3 entries in front of it.*: \[1, 3, S\] becomes \[1, 3\*S\]"),
     (["S", 3], [3, -1], r"it does not keep frames together: \[S, 3\] becomes \[3, S\]"),
     ([2, "S", 3], [-1, 3], r"it merges time with the 2 entries in front of it.*becomes \[2\*S, 3\]"),
+    ([2, "S"], [-1, 4], r"it does not keep frames together: \[2, S\] becomes \[S//2, 4\]"),
+    ([4, "S", 3], [2, -1, 3], r"it does not keep frames together"),
 ]
 
 
@@ -211,6 +213,11 @@ def test_merging_time_is_refused(shape: list[Any], target: list[int], why: str) 
         verify(lambda g, x: g("Reshape", x, g.ints(*target)), shape, axis=shape.index("S"))
     assert "cannot pulsify Reshape node" in str(e.value) and f"on axis {shape.index('S')}" in str(e.value)
     assert e.match(f"(?s){why}")
+
+
+def test_merging_time_with_the_batch_is_refused() -> None:
+    with pytest.raises(Refusal, match=r"(?s)with the N entries in front .*export the model with a batch of 1"):
+        verify(lambda g, x: g("Reshape", x, g.ints(-1, 3)), ["N", "S", 3], axis=1)
 
 
 def test_a_baked_time_axis_is_named_with_numbers() -> None:
