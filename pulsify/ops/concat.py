@@ -73,7 +73,7 @@ class Concat(AxisRule):
             size = n.shape(i)[axis]
             if i != k and isinstance(size, Dim):
                 n.refuse(f"its input {n.wires[i]!r} is {size} long, and how many frames it joins must be known", axis=axis)
-            sizes.append(0 if i == k else int(size))  # type: ignore[arg-type]
+            sizes.append(0 if i == k or isinstance(size, Dim) else int(size))
         before, after = sum(sizes[:k]), sum(sizes[k + 1 :])
         if not before and not after:
             return Plan((Stream(0, axis, (Need(k, axis),)),))

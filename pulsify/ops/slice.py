@@ -16,7 +16,7 @@ import numpy as np
 import onnx_ir as ir
 
 from pulsify.dim import Dim, DimLike, slope, symbols_of
-from pulsify.facts import Elems, Iota, Need, Plan, Stream, Window, WireFact
+from pulsify.facts import Elems, Iota, Need, Plan, Stream, Value, Window, WireFact
 from pulsify.ops._rule import NodeView, Rule, register
 
 #: A constant this large means "to the end" (exporters write 1e9, 2^31 - 1, 2^63 - 1).
@@ -46,6 +46,7 @@ def slice_ranges(n: NodeView) -> dict[int, tuple[DimLike, DimLike, int]]:
 def _resolve(n: NodeView, start: DimLike, end: DimLike, step: int, length: DimLike) -> tuple[DimLike, DimLike]:
     low, high = (0, length) if step > 0 else (-1, length - 1)
     first = _clamp(n, start, 0, high, length)
+    last: DimLike
     if step > 0 and isinstance(length, int) and isinstance(end, Dim) and n.assume.limit(end, length, n.name):
         last = end  # a table, cut to the length of the stream
     elif step > 0:
@@ -88,7 +89,7 @@ class Slice(Rule):
         shape = tuple(ranges[a][1] if a in ranges else d for a, d in enumerate(n.shape(0)))
         return [WireFact(f.dtype, shape, self._value(f, ranges))]
 
-    def _value(self, f: WireFact, ranges: dict[int, tuple[DimLike, DimLike, int]]) -> object:
+    def _value(self, f: WireFact, ranges: dict[int, tuple[DimLike, DimLike, int]]) -> Value:
         if isinstance(f.value, Iota):
             start, _, step = ranges.get(f.value.axis, (0, 0, 1))
             return Iota(f.value.axis, f.value.start + f.value.step * start, f.value.step * step)
@@ -96,7 +97,7 @@ class Slice(Rule):
         if elems is None or any(isinstance(v, Dim) for start, count, _ in ranges.values() for v in (start, count)):
             return f.value if not isinstance(f.value, Elems) else None
         for a, (start, count, step) in ranges.items():
-            elems = np.take(elems, [start + step * i for i in range(int(count))], axis=a)  # type: ignore[operator]
+            elems = np.take(elems, [int(start) + step * i for i in range(int(count))], axis=a)
         return Elems(elems)
 
     def plan(self, n: NodeView) -> Plan:

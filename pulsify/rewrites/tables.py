@@ -38,7 +38,7 @@ def _lookup(edit: Editor, node: ir.Node) -> int:
     assert source is not None and end is not None
     for a, (first, size, by) in others.items():
         # The last entry a reversed slice takes may be the first there is.
-        stop = first + by * size
+        stop = int(first) + by * int(size)
         bounds = [edit.const([b], f"{stem}.bound") for b in (first, stop if stop >= 0 else -(1 << 62), a, by)]
         source = edit.before(node, "Slice", [source, *bounds], f"{stem}.cut", None)
     kind = g.facts[end].dtype.numpy()

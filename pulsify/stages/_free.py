@@ -135,7 +135,7 @@ class _Chain:
         return self.b.declare(wire, fact, {a: AxisRegion(self.b.s.rates[v, a], self.delay) for a in self.b.g.time_axes(v)})
 
     def _op(self, op: str, inputs: list[ir.Value | None], stem: str, dtype: ir.DataType, **attributes: object) -> ir.Value:
-        return self.b.op(op, inputs, stem, WireFact(dtype, None), **attributes)
+        return self.b.op(op, inputs, stem, WireFact(dtype, None), None, "", **attributes)
 
     def _index(self, v: ir.Value, axis: int) -> ir.Value:
         """The index of every frame: ``[n]``, or ``[N*n]``."""
@@ -208,6 +208,9 @@ class _Chain:
         assert node is not None
         plan = b.s.plans[node]
         inputs: list[ir.Value | None] = []
+        spread = False
+        if self.flat and not self.free.batched(v) and any(s is not None and self.free.batched(s) for s in node.inputs):
+            raise b.refuse(node, "it mixes the rows of a batch, and each stream has its own positions in time", v)
         for k, source in enumerate(node.inputs):
             if source is None or (plan.dims is not None and plan.dims[0] == k):
                 inputs.append(None)
@@ -217,10 +220,11 @@ class _Chain:
                 raise b.feedback(node, source)
             elif self.flat and self.free.batched(source):
                 inputs.append(self._spread(source, node, v, axis))
+                spread = True
             else:
                 inputs.append(b.static(source, node))
         if plan.dims is not None:
-            inputs[plan.dims[0]] = self._target(node, plan, inputs, v, axis)
+            inputs[plan.dims[0]] = self._target(node, plan, inputs, v, axis, spread)
         attributes = {**node.attributes, **plan.attributes}
         new = b.build.node(
             node.op_type, inputs, v.name or "free", attributes, domain=node.domain, num_outputs=len(node.outputs)
@@ -228,8 +232,10 @@ class _Chain:
         for old, wire in zip(node.outputs, new.outputs, strict=True):
             b.made["chain", old, self.delay, self.flat] = self._declare(old, wire)
 
-    def _target(self, node: ir.Node, plan: Plan, inputs: list[ir.Value | None], v: ir.Value, axis: int) -> ir.Value:
-        """The shape input of a node."""
+    def _target(
+        self, node: ir.Node, plan: Plan, inputs: list[ir.Value | None], v: ir.Value, axis: int, spread: bool
+    ) -> ir.Value:
+        """The shape input of a node; ``spread``: its data are as many frames already."""
         b, g = self.b, self.b.g
         assert plan.dims is not None and node.inputs[0] is not None
         if not self.flat:
@@ -246,7 +252,7 @@ class _Chain:
             if d == w:
                 dims.append(1)
             elif w == 1:
-                dims.append(None if a == axis else d)
+                dims.append((1 if spread else None) if a == axis else d)
             else:
                 raise b.refuse(node, f"it repeats {w} entries to {d} beside positions in time")
         return self._dims(v, axis, dims, stem)
@@ -264,7 +270,7 @@ class _Chain:
         b, g = self.b, self.b.g
         shape, out = g.facts[source].shape, g.facts[v].shape
         assert shape is not None and out is not None
-        spreads = isinstance(find(node.domain, node.op_type), Pointwise) or node.op_type == "Expand"
+        spreads = isinstance(find(node.domain, node.op_type), Pointwise) or node.op_type in ("Expand", "Tile")
         batch = g.batch_axis(shape)
         lead = len(out) - len(shape)
         full: list[DimLike] = [*(1,) * lead, *shape]

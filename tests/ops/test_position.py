@@ -278,3 +278,30 @@ def test_token_and_position_embeddings_behind_a_class_token() -> None:
     y = g("Add", g("Gather", g.weight(5, 4), ids, axis=0), g("Gather", g.weight(ROWS, 4), whole, axis=0))
     token = g("Expand", g.weight(1, 1, 4), g("Concat", size(g, ids, 0), g.ints(1, 4), axis=0))
     check(g.model(g("Concat", token, y, axis=1)))
+
+
+@pytest.mark.parametrize("op", ["Expand", "Tile"])
+@pytest.mark.parametrize("time", [1, 2])
+def test_a_static_input_repeated_along_time(op: str, time: int) -> None:
+    """A speaker's vector beside every frame; each stream has its own."""
+    g = G()
+    shape: list[Any] = ["N", 3, 3]
+    shape[time] = "S"
+    x, v = g.input("x", shape), g.input("v", ["N", 3])
+    v = g("Unsqueeze", v, g.ints(time))
+    if op == "Expand":
+        rows = g("Expand", v, g("Shape", x))
+    else:
+        ones = [g.ints(1), g.ints(1), g.ints(1)]
+        ones[time] = size(g, x, time)
+        rows = g("Tile", v, g("Concat", *ones, axis=0))
+    check(g.model(g("Concat", x, rows, axis=3 - time)))
+
+
+def test_a_mask_over_all_streams_of_a_batch_is_refused() -> None:
+    g = G()
+    x, lens = g.input("x", ["N", 2, "S"]), g.input("lens", ["N"], TensorProto.INT64)
+    mask = g("Less", g("Unsqueeze", positions(g, x, 2), g.ints(0)), g("Unsqueeze", lens, g.ints(1)))
+    mask = g("ReduceMax", g("Cast", mask, to=TensorProto.FLOAT), g.ints(0), keepdims=0)
+    with pytest.raises(Refusal, match="it mixes the rows of a batch"):
+        check(g.model(g("Add", x, mask)))
