@@ -109,6 +109,7 @@ def read(path: str | Path | onnx.ModelProto) -> Source:
                 why=f"it is not a complete ONNX model ({len(data)} bytes: {_first_line(_root(e))})",
                 hint="check that the file is an .onnx file and was downloaded in full",
             ) from e
+    _keep_input_shapes(source, path if isinstance(path, onnx.ModelProto) else proto)
     _check(source)
     opset = source.opset_imports.get("", source.opset_imports.get("ai.onnx", 0))
     if not OLDEST_OPSET <= opset <= NEWEST_OPSET:
@@ -164,6 +165,18 @@ def _root(e: BaseException) -> BaseException:
     while e.__cause__ is not None:
         e = e.__cause__
     return e
+
+
+def _keep_input_shapes(model: ir.Model, proto: onnx.ModelProto) -> None:
+    """An input that is an output as well keeps the shape declared for the input."""
+    for value, info in zip(model.graph.inputs, proto.graph.input, strict=False):
+        if value.is_graph_output() and info.type.tensor_type.HasField("shape"):
+            value.shape = ir.Shape(
+                [
+                    d.dim_value if d.HasField("dim_value") else (d.dim_param or None)
+                    for d in info.type.tensor_type.shape.dim
+                ]
+            )
 
 
 def _first_line(e: BaseException) -> str:
