@@ -76,11 +76,11 @@ def _number(d: Any) -> int | str:
     return d if isinstance(d, int) else str(d)
 
 
-def manifest(g: Graph, valid: bool) -> dict[str, Any]:
+def manifest(g: Graph, valid: str | None) -> dict[str, Any]:
     """The manifest of an emitted graph."""
     assert g.pulse is not None
     inputs = []
-    names = {slot.past.name for slot in g.slots if slot.past is not None} | ({"valid_frames"} if valid else set())
+    names = {slot.past.name for slot in g.slots if slot.past is not None} | ({valid} if valid else set())
     for v in g.graph.inputs:
         if v.name in names:
             continue
@@ -130,7 +130,7 @@ def manifest(g: Graph, valid: bool) -> dict[str, Any]:
         "outputs": outputs,
         "states": states,
         "state_bytes": state_bytes(g),
-        "valid": {"input": "valid_frames"} if valid else None,
+        "valid": {"input": valid} if valid else None,
         "source": g.source,
         "stream": {
             "least": g.assume.least,
@@ -160,4 +160,4 @@ def state_bytes(g: Graph) -> int:
 
 def write(g: Graph, valid_frames: ir.Value | None) -> None:
     """Put the manifest into the model's metadata; what else is there is kept."""
-    g.model.metadata_props[KEY] = json.dumps(manifest(g, valid_frames is not None), separators=(",", ":"))
+    g.model.metadata_props[KEY] = json.dumps(manifest(g, valid_frames.name if valid_frames is not None else None), separators=(",", ":"))

@@ -332,7 +332,7 @@ def exact_div(p: DimLike, q: DimLike) -> DimLike | None:
         out = p * Fraction(1, int(q)) if isinstance(p, Dim) else _norm(Fraction(p, int(q)))
         whole = out.is_integer if isinstance(out, Dim) else isinstance(out, int)
         return out if whole else None
-    lead_m, lead_c = max(q.terms.items())
+    lead_m, lead_c = max(q.terms.items(), key=lambda t: _rank(t[0]))
     quotient: DimLike = 0
     rest = p
     for _ in range(64):
@@ -340,7 +340,7 @@ def exact_div(p: DimLike, q: DimLike) -> DimLike | None:
             return quotient
         if not isinstance(rest, Dim):
             return None
-        for mono, lead in sorted(rest.terms.items(), reverse=True):
+        for mono, lead in sorted(rest.terms.items(), key=lambda t: _rank(t[0]), reverse=True):
             left = _mono_div(mono, lead_m)
             if left is not None:
                 break
@@ -353,6 +353,11 @@ def exact_div(p: DimLike, q: DimLike) -> DimLike | None:
         quotient = quotient + step
         rest = rest - step * q
     return None
+
+
+def _rank(mono: _Mono) -> tuple[int, _Mono]:
+    """Degree, then names: an order that multiplication keeps, as polynomial division needs."""
+    return len(mono), mono
 
 
 def _mono_div(a: _Mono, b: _Mono) -> _Mono | None:

@@ -1,0 +1,72 @@
+"""Conversion is linear in the size of the graph."""
+
+from __future__ import annotations
+
+import time
+
+import onnx
+import pytest
+
+from pulsify.api import convert
+from tests.graphs import G
+
+
+def chain(depth: int, residual: bool) -> onnx.ModelProto:
+    """Dilated convolutions in a row, valid and aligned by slices with skips, or causal without."""
+    g = G()
+    x = g.input("x", [1, 2, "S"])
+    w = g.weight(2, 2, 3)
+    y, skips = x, []
+    for i in range(depth):
+        d = 2 ** (i % 5)
+        if not residual:
+            y = g("Relu", g("Conv", y, w, dilations=[d], pads=[2 * d, 0]))
+            continue
+        h = g("Tanh", g("Conv", y, w, dilations=[d]))
+        y = g("Add", h, g("Slice", y, g.ints(2 * d), g.ints(2**63 - 1), g.ints(2)))
+        skips.append((y, 2 * sum(2 ** (j % 5) for j in range(i + 1, depth))))
+    if skips:
+        parts = [g("Slice", s, g.ints(cut), g.ints(2**63 - 1), g.ints(2)) if cut else s for s, cut in skips]
+        y = parts[0]
+        for p in parts[1:]:
+            y = g("Add", y, p)
+    return g.model(y)
+
+
+def seconds(model: onnx.ModelProto) -> float:
+    """Processor time of the fastest of two conversions."""
+    times = []
+    for _ in range(2):
+        start = time.process_time()
+        convert(model, axis="S", pulse=4)
+        times.append(time.process_time() - start)
+    return min(times)
+
+
+@pytest.mark.parametrize("residual", [False, True])
+def test_ten_times_the_depth_is_about_ten_times_the_work(residual: bool) -> None:
+    seconds(chain(3, residual))
+    small, large = seconds(chain(30, residual)), seconds(chain(300, residual))
+    assert large < 30 * small + 0.2, (small, large)
+
+
+def test_one_delay_per_layer() -> None:
+    for depth in (30, 300):
+        c = convert(chain(depth, True), axis="S", pulse=4)
+        assert len(c.manifest["states"]) == depth
+
+
+def test_eleven_thousand_nodes() -> None:
+    """Pointwise work, windows, merges and shape arithmetic."""
+    g = G()
+    x = g.input("x", ["N", 2, "S"])
+    w, y = g.weight(2, 2, 2), x
+    while len(g.nodes) < 11_000:
+        z = g("Conv", y, w, pads=[1, 0])
+        shape = g("Shape", z)
+        z = g("Reshape", g("Mul", g("Sigmoid", z), z), g("Concat", g("Slice", shape, g.ints(0), g.ints(2)), g.ints(-1), axis=0))
+        y = g("Tanh", g("Add", g("Relu", z), y))
+    model = g.model(y)
+    start = time.process_time()
+    convert(model, axis="S", pulse=4)
+    assert time.process_time() - start < 40
