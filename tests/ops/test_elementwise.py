@@ -47,8 +47,8 @@ def test_unary(name: str, context: str, batch: Any, at: Any) -> None:
     )  # fmt: skip
 
 
-BINARY = "Add Sub Mul Div Pow Sum Mean Max Min PRelu Mod BitShift BitwiseAnd BitwiseOr BitwiseXor And Or Xor".split()
-COMPARE = "Equal Greater GreaterOrEqual Less LessOrEqual".split()
+BINARY = ["Add", "Sub", "Mul", "Div", "Pow", "Sum", "Mean", "Max", "Min", "PRelu", "Mod", "BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "And", "Or", "Xor"]
+COMPARE = ["Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"]
 #: The other operand of a [2, 3, S] stream.
 SHAPES: list[list[int]] = [[], [1], [3, 1], [1, 3, 1], [2, 1, 1], [2, 3, 1], [1, 1, 1, 1], [2, 2, 3, 1]]
 

@@ -134,5 +134,5 @@ def test_contracting_time_is_refused(op: str) -> None:
 def test_a_baked_weight_over_time_is_refused() -> None:
     """Contracting time with a fixed number of frames cannot be a stream of any length."""
     g = G()
-    with pytest.raises(Refusal, match="MatMul node .* on axis 1"):
+    with pytest.raises(Refusal, match=r"MatMul node .* on axis 1"):
         check(g.model(g("MatMul", g.input("x", [3, "S"]), g.weight(9, 2))))
