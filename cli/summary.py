@@ -131,6 +131,8 @@ def _facts(c: Conversion, verify_seconds: float | None) -> list[tuple[str, str]]
 
 def _condition(symbol: str, c: dict[str, Any]) -> str:
     parts = [f"{symbol} >= {c['least']}"] if c["least"] else []
+    if c.get("most") is not None:
+        parts.append(f"{symbol} <= {c['most']}")
     if c["modulus"] > 1:
         parts.append(f"{symbol} % {c['modulus']} == {c['remainder']}")
     by = f" (asked by {c['node']})" if c["node"] else ""

@@ -351,7 +351,8 @@ class StreamSession:
                 raise ClientError(
                     f"a stream of {total} frames",
                     why=f"the model is defined for {symbol} % {c['modulus']} == {c['remainder']} only (node {c['node']!r})",
-                    hint=f"pad or cut the stream to a multiple of {c['modulus']} frames",
+                    hint=f"pad or cut the stream to {total - (total - c['remainder']) % c['modulus'] + c['modulus']} or "
+                    f"{total - (total - c['remainder']) % c['modulus']} frames",
                 )
         if 0 < total < stream.get("least", 0):
             for o in self.manifest["outputs"]:
