@@ -22,7 +22,7 @@ from functools import lru_cache
 from math import gcd, lcm
 from typing import Any, Union
 
-__all__ = ["Dim", "DimLike", "Law", "evaluate", "exact_div", "factors", "floor", "law", "parse", "slope", "sym", "symbols_of"]
+__all__ = ["Dim", "DimLike", "Law", "evaluate", "exact_div", "factors", "floor", "law", "parse", "slope", "split_rows", "sym", "symbols_of"]
 
 Number = int | Fraction
 DimLike = Union[int, Fraction, "Dim"]
@@ -340,19 +340,35 @@ def exact_div(p: DimLike, q: DimLike) -> DimLike | None:
             return quotient
         if not isinstance(rest, Dim):
             return None
-        for mono, lead in sorted(rest.terms.items(), key=lambda t: _rank(t[0]), reverse=True):
+        for mono, coef in sorted(rest.terms.items(), key=lambda t: _rank(t[0]), reverse=True):  # noqa: B007 (read after)
             left = _mono_div(mono, lead_m)
             if left is not None:
                 break
         else:
             return None
-        ratio = Fraction(lead) / Fraction(lead_c)
+        ratio = Fraction(coef) / Fraction(lead_c)
         if ratio.denominator != 1:
             return None
         step = _make({left: ratio})
         quotient = quotient + step
         rest = rest - step * q
     return None
+
+
+@lru_cache(maxsize=16384)
+def split_rows(d: DimLike, name: str) -> tuple[DimLike, DimLike]:
+    """``(rows, L)`` with ``d = rows * L``: L in the symbol alone, rows a product of the others.
+
+    Time merged behind a batch of N streams is N*L long. (1, d) where d is no such product.
+    """
+    rows: DimLike = 1
+    rest = d
+    for other in sorted(symbols_of(d) - {name}):
+        share = exact_div(rest, sym(other))
+        if share is None:
+            return 1, d
+        rows, rest = rows * sym(other), share
+    return rows, rest
 
 
 def _rank(mono: _Mono) -> tuple[int, _Mono]:

@@ -129,6 +129,8 @@ class AxisRegion:
     rate: Fraction
     delay: int
     overlap: int = 0
+    #: Streams that follow each other on the axis, each with its n frames: the batch merged in front of time.
+    rows: DimLike = 1
 
 
 @dataclass(frozen=True, slots=True)

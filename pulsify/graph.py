@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from pulsify.assume import Assumptions
-from pulsify.dim import Dim, DimLike, floor, sym, symbols_of
+from pulsify.dim import Dim, DimLike, floor, split_rows, sym, symbols_of
 from pulsify.facts import AxisRegion, State, WireFact
 
 __all__ = ["DOMAIN", "Graph", "NodeBuilder", "Output", "Pulse", "StateSlot", "captured", "subgraphs", "tensor_fact"]
@@ -95,7 +95,19 @@ class Graph:
     def frames(self, region: AxisRegion) -> DimLike:
         """Frames a region holds per pulse, history included."""
         assert self.pulse is not None
-        return floor(self.pulse.dim * region.rate) + region.overlap
+        return (floor(self.pulse.dim * region.rate) + region.overlap) * region.rows
+
+    def length(self, value: ir.Value, axis: int) -> DimLike:
+        """Frames of one stream on a time axis of a wire, in the stream symbol."""
+        shape = self.facts[value].shape
+        assert shape is not None
+        return split_rows(shape[axis], self.symbol)[1]
+
+    def rows(self, value: ir.Value, axis: int) -> DimLike:
+        """Streams merged in front of time on the axis; 1 as a rule."""
+        shape = self.facts[value].shape
+        assert shape is not None
+        return split_rows(shape[axis], self.symbol)[0]
 
     def batch_axis(self, shape: Sequence[DimLike] | None) -> int | None:
         """The axis that is the batch dimension, or None. Products with it do not count."""

@@ -143,13 +143,13 @@ def schedule(g: Graph, plans: Mapping[ir.Node, Plan]) -> Schedule:
     s = Schedule(plans, free_wires(g, plans))
     for v in g.graph.inputs:
         for axis in g.time_axes(v):
-            rate = slope(g.facts[v].shape[axis], g.symbol)  # type: ignore[index]
+            rate = slope(g.length(v, axis), g.symbol)
             assert rate is not None
             s.rates[v, axis], s.delays[v, axis] = rate, 0
             s.reach[v, axis] = Reach(1 / rate, Fraction(0), max(1 / rate, Fraction(1)))
     for v in s.free:
         for axis in g.time_axes(v):
-            rate = slope(g.facts[v].shape[axis], g.symbol)  # type: ignore[index]
+            rate = slope(g.length(v, axis), g.symbol)
             s.rates[v, axis] = rate if rate is not None else Fraction(0)
     _demand(g, s)
     for node, plan in plans.items():
@@ -167,7 +167,7 @@ def schedule(g: Graph, plans: Mapping[ir.Node, Plan]) -> Schedule:
 def _demand(g: Graph, s: Schedule) -> None:
     for v in g.graph.outputs:
         for axis in g.time_axes(v):
-            _ask(g, s, (v, axis), 0, g.facts[v].shape[axis])  # type: ignore[index]
+            _ask(g, s, (v, axis), 0, g.length(v, axis))
     for node, plan in reversed(list(s.plans.items())):
         for stream in plan.streams:
             want = s.demand.get((node.outputs[stream.output], stream.axis))
@@ -177,10 +177,10 @@ def _demand(g: Graph, s: Schedule) -> None:
                 source = node.inputs[need.input]
                 assert source is not None
                 if plan.kind == "splice":
-                    _ask(g, s, (source, need.axis), 0, g.facts[source].shape[need.axis])  # type: ignore[index]
+                    _ask(g, s, (source, need.axis), 0, g.length(source, need.axis))
                     continue
                 w = need.window
-                length = g.facts[source].shape[need.axis]  # type: ignore[index]
+                length = g.length(source, need.axis)
                 blocks = -floor(-want.high * Fraction(1, w.up))
                 high = w.stride * (blocks - 1) - w.before + w.span
                 if not g.assume.at_most(high, length):
@@ -190,7 +190,7 @@ def _demand(g: Graph, s: Schedule) -> None:
         for need in plan.consumes:
             source = node.inputs[need.input]
             assert source is not None
-            _ask(g, s, (source, need.axis), 0, g.facts[source].shape[need.axis])  # type: ignore[index]
+            _ask(g, s, (source, need.axis), 0, g.length(source, need.axis))
 
 
 def _ask(g: Graph, s: Schedule, point: Point, low: int, high: DimLike) -> None:
@@ -200,13 +200,13 @@ def _ask(g: Graph, s: Schedule, point: Point, low: int, high: DimLike) -> None:
         if g.assume.at_most(high, old.high):
             high = old.high
         elif not g.assume.at_most(old.high, high):
-            high = g.facts[point[0]].shape[point[1]]  # type: ignore[index]
+            high = g.length(*point)
     s.demand[point] = Demand(low, high)
 
 
 def _delay(g: Graph, s: Schedule, node: ir.Node, plan: Plan, stream: Stream) -> None:
     out = node.outputs[stream.output]
-    length = g.facts[out].shape[stream.axis]  # type: ignore[index]
+    length = g.length(out, stream.axis)
     live = []
     for need in stream.needs:
         source = node.inputs[need.input]
@@ -270,7 +270,7 @@ def _splice(g: Graph, s: Schedule, plan: Plan, source: Point, out: Point) -> Non
     assert plan.splice is not None
     delay, r = s.delays[source], s.reach[source]
     if plan.splice.after != 0:
-        delay = max(delay, certain_delay(g.facts[source[0]].shape[source[1]], s.rates[source], g.symbol))  # type: ignore[index]
+        delay = max(delay, certain_delay(g.length(*source), s.rates[source], g.symbol))
     before = plan.splice.before
     s.splices[out] = Spliced(plan.splice, delay - before, replace(r, back=r.back + r.sigma * before))
 
@@ -282,7 +282,7 @@ def _hold(g: Graph, s: Schedule, node: ir.Node, plan: Plan) -> None:
         assert source is not None
         point = (source, need.axis)
         if point in s.delays:
-            least = certain_delay(g.facts[source].shape[need.axis], s.rates[point], g.symbol)  # type: ignore[index]
+            least = certain_delay(g.length(source, need.axis), s.rates[point], g.symbol)
             s.holds[node] = max(s.holds.get(node, 0), s.delays[point], least)
 
 
@@ -292,7 +292,7 @@ def _check_length(g: Graph, node: ir.Node, plan: Plan, stream: Stream, length: D
         return
     for need in stream.needs:
         source = node.inputs[need.input]
-        w, given = need.window, g.facts[source].shape[need.axis]  # type: ignore[index]
+        w, given = need.window, g.length(source, need.axis)
         if plan.splice is not None:
             predicted = given + plan.splice.before + plan.splice.after
         elif plan.kind == "pad" and plan.pad is not None and plan.pad[0] == stream.axis:
@@ -310,7 +310,7 @@ def _check_length(g: Graph, node: ir.Node, plan: Plan, stream: Stream, length: D
 
 def _pad(g: Graph, s: Schedule, node: ir.Node, source: Point, before: int, after: DimLike, out: Point) -> None:
     want = s.demand.get(out)
-    length = g.facts[source[0]].shape[source[1]]  # type: ignore[index]
+    length = g.length(*source)
     end = want is not None and after != 0 and not g.assume.at_most(want.high, length + before)
     if end:
         least = certain_delay(length, s.rates[source], g.symbol)

@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import numpy as np
 
-from pulsify.dim import Dim, DimLike, exact_div, floor, symbols_of
+from pulsify.dim import Dim, DimLike, exact_div, floor, split_rows, symbols_of
 from pulsify.facts import Elems, Fill, Iota, Need, Plan, Shape, Stream, Value, Window, WireFact
 from pulsify.ops._families import AxisMap, AxisRule, product
 from pulsify.ops._rule import NodeView, Rule, register
@@ -164,7 +164,7 @@ class Reshape(Rule):
         streams = []
         for a in n.streaming(0):
             for o in left:
-                window = self._window(n.shape(0), out, a, o)
+                window = self._window(n, out, a, o)
                 if window is not None:
                     left.remove(o)
                     streams.append(Stream(0, o, (Need(0, a, window),)))
@@ -174,10 +174,13 @@ class Reshape(Rule):
         return tuple(streams)
 
     @staticmethod
-    def _window(shape: Shape, out: Shape, a: int, o: int) -> Window | None:
+    def _window(n: NodeView, out: Shape, a: int, o: int) -> Window | None:
         """Frames of axis a regrouped as frames of axis o, in order: as many elements before both, and ``stride``
-        frames of the input hold the elements of ``up`` frames of the output."""
-        if product(shape[:a]) != product(out[:o]):
+        frames of the input hold the elements of ``up`` frames of the output. Whole streams that follow each other on
+        an axis (the batch merged in front of time) count as elements before."""
+        shape = n.shape(0)
+        ahead = product(shape[:a]) * split_rows(shape[a], n.symbol)[0]
+        if ahead != product(out[:o]) * split_rows(out[o], n.symbol)[0]:
             return None
         inner, outer = product(shape[a + 1 :]), product(out[o + 1 :])
         if inner == outer:

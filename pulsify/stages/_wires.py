@@ -57,7 +57,7 @@ class Wires:
 
     def regions_of(self, v: ir.Value) -> dict[int, AxisRegion]:
         points = [(v, a) for a in self.g.time_axes(v)]
-        return {p[1]: AxisRegion(self.s.rates[p], self.s.delays[p]) for p in points}
+        return {p[1]: AxisRegion(self.s.rates[p], self.s.delays[p], rows=self.g.rows(*p)) for p in points}
 
     def const(self, array: object, stem: str = "const", dtype: object = np.int64) -> ir.Value:
         value = self.build.const(array, stem, dtype)
@@ -217,7 +217,9 @@ class Wires:
 
     def pulsed_shape(self, v: ir.Value, shape: tuple[DimLike, ...], axes: Mapping[int, Fraction]) -> tuple[DimLike, ...]:
         """The shape with one pulse on each time axis."""
-        return tuple(self.new.frames(AxisRegion(axes[a], 0)) if a in axes else d for a, d in enumerate(shape))
+        return tuple(
+            self.new.frames(AxisRegion(axes[a], 0, rows=self.g.rows(v, a))) if a in axes else d for a, d in enumerate(shape)
+        )
 
     def arrives(self, v: ir.Value, axis: int, node: ir.Node) -> ir.Value:
         """A streaming wire with the delay the schedule gives it, for reading along one axis."""
@@ -277,6 +279,13 @@ class Wires:
         fact = self.new.facts[wire]
         regions = dict(self.new.regions[wire])
         old = regions[axis]
+        if old.rows != 1:
+            raise Refusal(
+                f"cannot pulsify {node.op_type} node {node.name!r} on axis {axis}",
+                why=f"it needs frames before or after the pulse, and {old.rows} streams follow each other on that axis",
+                wire=self.g.describe(source),
+                hint="reshape it back to a batch of streams in front of this node",
+            )
         regions[axis] = AxisRegion(old.rate, old.delay + extra, overlap)
         attributes: dict[str, object] = {"axis": axis, "delay": extra, "overlap": overlap}
         init = self._initial(source, axis, have, extra + overlap)

@@ -62,6 +62,13 @@ def _check_ends(g: Graph) -> None:
                 wire=g.describe(v),
                 hint="leave this output out, or reduce one of the axes to a bounded window inside the model",
             )
+        if any(g.rows(v, a) != 1 for a in axes):
+            raise Refusal(
+                f"cannot pulsify output {v.name!r} on axis {axes[0]}",
+                why=f"it has {g.rows(v, axes[0])} whole streams one after the other",
+                wire=g.describe(v),
+                hint="reshape it back to a batch of streams inside the model",
+            )
 
 
 def _check_pulse(g: Graph, s: Schedule, pulse: Pulse) -> None:
@@ -297,7 +304,7 @@ class _Builder(Wires):
                 have = self.s.delays[source, need.axis]
                 delay = max(have, self.s.holds.get(node, have))
                 rate = self.s.rates[source, need.axis]
-                form = law(self.g.facts[source].shape[need.axis], self.g.symbol)  # type: ignore[index]
+                form = law(self.g.length(source, need.axis), self.g.symbol)
                 assert form is not None
                 worst = max(worst, ceil((delay + form.offsets()[1]) / rate))
         return worst
@@ -336,7 +343,7 @@ class _Builder(Wires):
             else:
                 delay = max(0, s.delays[point])
                 wire = self.at(v, Need(0, axis), delay, marker, self.arrives(v, axis, marker))
-            length = g.facts[v].shape[axis]  # type: ignore[index]
+            length = g.length(v, axis)
             reach = s.reach.get(point)
             self.new.outputs[v.name or ""] = Output(
                 axis, delay, length, reach.lookahead if reach else 0, reach.receptive_field if reach else 0
