@@ -20,6 +20,7 @@ from pulsify.adapt import Changes, adapt, outputs_that_work
 from pulsify.errors import PulsifyError, Refusal, UsageError
 from pulsify.files import check_target, place, place_all, writing
 from pulsify.graph import Graph, Pulse
+from pulsify.pairs import state_pairs, step_note
 from pulsify.pipeline import Options, run
 from pulsify.stages.load import AxisSpec, Source, read
 
@@ -138,14 +139,26 @@ def convert(
 
     try:
         g = run(source, options, observe=keep)
-    except Refusal as e:
-        fine = outputs_that_work(source, lambda s: _runs(s, options))
-        if fine:
-            e.hints.append(f"the other outputs alone: --outputs {','.join(fine)}")
-            raise Refusal(e.what, why=e.why, wire=e.wire, hint=e.hints) from e
+    except (Refusal, UsageError) as e:
+        more = _more_hints(source, options, e)
+        if more:
+            raise type(e)(e.what, why=e.why, wire=e.wire, hint=[*e.hints, *more]) from e
         raise
     manifest = json.loads(g.model.metadata_props[contract.KEY])
     return Conversion(g, kept[0], source, manifest, time.perf_counter() - start)
+
+
+def _more_hints(source: Source, options: Options, e: PulsifyError) -> list[str]:
+    """What the whole model suggests where it does not convert."""
+    out = []
+    if isinstance(e, Refusal):
+        fine = outputs_that_work(source, lambda s: _runs(s, options))
+        if fine:
+            out.append(f"the other outputs alone: --outputs {','.join(fine)}")
+    pairs = state_pairs(source.model)
+    if pairs:
+        out.append(f"{step_note(pairs)}; `pulsify explain` tells more")
+    return out
 
 
 def _runs(source: Source, options: Options) -> bool:

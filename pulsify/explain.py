@@ -15,6 +15,7 @@ from pulsify import contract
 from pulsify.dim import Dim, slope, symbols_of
 from pulsify.errors import InternalError, PulsifyError, Refusal, UsageError
 from pulsify.graph import Graph, Pulse
+from pulsify.pairs import state_pairs, step_note
 from pulsify.pipeline import Options, run
 from pulsify.schedule import make_plans
 from pulsify.stages.load import AxisSpec, Source, batchlike, candidates, declared_dims, normalize, read
@@ -84,11 +85,8 @@ def explain(model: str | os.PathLike[str] | onnx.ModelProto | Source, axis: Sequ
         key = f"{node.domain}::{node.op_type}" if node.domain else node.op_type
         operators[key] = operators.get(key, 0) + 1
     notes = []
-    if not axis and not any(c.streams for c in found) and pairs:
-        notes.append(
-            "this looks like a model that already runs step by step: its states are "
-            + ", ".join(f"{a} -> {b}" for a, b in pairs.items())
-        )
+    if pairs and not any(c.streams and any(o.axis is not None for o in c.outputs) for c in found):
+        notes.append(step_note(pairs))
     elif pairs:
         notes.append("states the author exposed: " + " ".join(f"--state {a}:{b}" for a, b in pairs.items()))
     return Explanation(
@@ -101,38 +99,6 @@ def explain(model: str | os.PathLike[str] | onnx.ModelProto | Source, axis: Sequ
         pairs,
         notes,
     )
-
-
-def state_pairs(model: ir.Model) -> dict[str, str]:
-    """Inputs and outputs of one type and shape whose names belong together: ``h``/``hn``, ``state``/``stateN``,
-    ``cache_in``/``cache_out``, ``past_x``/``present_x``."""
-    pairs: dict[str, str] = {}
-    for v in model.graph.inputs:
-        shape = declared_dims(v)
-        if shape is None or len(shape) < 2:
-            continue
-        stem = _stem(v.name or "")
-        for out in model.graph.outputs:
-            other = declared_dims(out)
-            if out.name in pairs.values() or out.dtype != v.dtype or _stem(out.name or "") != stem:
-                continue
-            if other is None or len(other) == len(shape):
-                pairs[v.name or ""] = out.name or ""
-                break
-    return pairs
-
-
-_AFFIXES = (
-    "past_", "present_", "prev_", "next_", "new_", "input_", "output_", "cached_", "_in", "_out", "_prev", "_next",
-    "_new", "_old", "_n", "_0", "_1", "in_", "out_",
-)  # fmt: skip
-
-
-def _stem(name: str) -> str:
-    word = name.lower()
-    for affix in _AFFIXES:
-        word = word.removeprefix(affix) if affix.endswith("_") else word.removesuffix(affix)
-    return word.rstrip("n0123456789_") or word
 
 
 def _specs(model: ir.Model, pairs: dict[str, str]) -> list[str]:

@@ -115,6 +115,9 @@ def pointwise_value(n: NodeView, shape: tuple[Any, ...]) -> Value:
     affine = _iota(n, shape)
     if affine is not None:
         return affine
+    grid = _grid(n, shape)
+    if grid is not None:
+        return grid
     decided = _iota_against(n)
     if decided is not None:
         return Fill(decided)
@@ -140,9 +143,6 @@ def pointwise_value(n: NodeView, shape: tuple[Any, ...]) -> Value:
     return Elems(out)
 
 
-def _scalar(f: Any) -> Any:
-    elems = f.elems()
-    return elems.reshape(-1)[0] if elems is not None and elems.size == 1 else None
 def _grid(n: NodeView, shape: tuple[Any, ...]) -> Value:
     """``step*i + offsets``: an iota along time plus, or minus, constants along other axes."""
     if n.op in ("Cast", "Identity"):
@@ -179,6 +179,9 @@ def _whole_numbers(f: WireFact) -> np.ndarray | None:
     return None if elems is None or any(isinstance(e, Dim) for e in elems.flat) else elems.astype(np.int64)
 
 
+def _scalar(f: Any) -> Any:
+    elems = f.elems()
+    return elems.reshape(-1)[0] if elems is not None and elems.size == 1 else None
 
 
 _REVERSED = {"Less": "Greater", "LessOrEqual": "GreaterOrEqual", "Greater": "Less", "GreaterOrEqual": "LessOrEqual"}
