@@ -34,10 +34,10 @@ def dump(g: Graph) -> str:
         lines.append(f"input {_wire(g, value)}")
     seen: set[ir.Value] = set()
     for node in g.graph:
-        for value in node.inputs:
-            if value is not None and value.const_value is not None and value not in seen:
-                seen.add(value)
-                lines.append(f"const {_const(value)}")
+        for source in node.inputs:
+            if source is not None and source.const_value is not None and source not in seen:
+                seen.add(source)
+                lines.append(f"const {_const(source)}")
         args = ", ".join("_" if v is None else f"%{v.name}" for v in node.inputs)
         domain = f"{node.domain}::" if node.domain not in ("", "ai.onnx", "pulsify") else ""
         attrs = "".join(f" {k}={_attr(a)}" for k, a in sorted(node.attributes.items()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -138,7 +139,7 @@ def _along(source: Source, spec: list[str]) -> Candidate:
         if not any(e.what == other.what for other in out.obstacles):
             out.obstacles.append(e)
         return out
-    manifest = contract.manifest(g, any(v.name == "valid_frames" for v in g.graph.inputs))
+    manifest = json.loads(g.model.metadata_props[contract.KEY])
     rows = {o["name"]: o for o in manifest["outputs"]}
     out.outputs = [
         OutputLaw(

@@ -292,6 +292,7 @@ def _check_length(g: Graph, node: ir.Node, plan: Plan, stream: Stream, length: D
         return
     for need in stream.needs:
         source = node.inputs[need.input]
+        assert source is not None
         w, given = need.window, g.length(source, need.axis)
         if plan.splice is not None:
             predicted = given + plan.splice.before + plan.splice.after

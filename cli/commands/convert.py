@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 )
 @click.option("--unbake", is_flag=True, help="Free Reshapes in which the exporter wrote the length of its example.")
 @click.option(
-    "--length", "lengths", multiple=True, metavar="NAME", help="An input that holds the number of frames (repeatable)."
+    "--length-input", "--length", "lengths", multiple=True, metavar="NAME", help="An input that holds the number of frames (repeatable)."
 )
 @click.option(
     "--report", metavar="FILE.json", help="Write all that is printed, and more, as JSON. '-' prints it instead."

@@ -153,7 +153,7 @@ def _with_subgraphs(node: ir.Node, g: Graph) -> dict[str, onnx.TypeProto]:
         if v is None or fact is None or fact.dtype == ir.DataType.UNDEFINED:
             continue
         dims = None if fact.shape is None else [d if isinstance(d, int) else str(d) for d in fact.shape]
-        inputs.append(onnx.helper.make_tensor_value_info(v.name, int(fact.dtype), dims))
+        inputs.append(onnx.helper.make_tensor_value_info(v.name or "", int(fact.dtype), dims))
     outputs = [onnx.ValueInfoProto(name=v.name) for v in node.outputs if v.name]
     graph = onnx.helper.make_graph([ir.to_proto(node)], "node", inputs, outputs)
     imports = [onnx.helper.make_opsetid(d, v) for d, v in g.graph.opset_imports.items()]

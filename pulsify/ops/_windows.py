@@ -98,8 +98,6 @@ def window_length(n: NodeView, length: DimLike, g: Geometry, ceil_mode: bool = F
     if ceil_mode and g.stride > 1:
         # A window that would start in the padding after the end is left out.
         last = (out - 1) * g.stride
-        if not isinstance(out, Dim):
-            return out - 1 if last >= length + g.before else out
         if n.assume.ge(last, length + g.before, n.name):
             return out - 1
     return out

@@ -13,6 +13,10 @@ from pulsify.graph import captured
 from pulsify.ops._rule import NodeView, Rule, register
 
 
+#: Names of captured wires told at most.
+_SHOWN = 4
+
+
 class If(Rule):
     status, note = "conditions", "the condition known from constants and shapes when converting"
 
@@ -24,11 +28,16 @@ class If(Rule):
         self._refuse(n)
 
     def _refuse(self, n: NodeView) -> NoReturn:
-        reads = ", ".join(repr(v.name) for v in captured(n.node))
+        names = sorted({repr(v.name) for v in captured(n.node) if v.const_value is None})
+        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+        reads = ", ".join(names[:_SHOWN]) + more
         n.refuse(
             f"its condition {n.wires[0]!r} is not known when the model is converted"
             + (f", and its branches read {reads}" if reads else ""),
-            hint="make the condition a constant in the model, or write the choice as Where on both results",
+            hint=[
+                "--bind NAME=VALUE, where the condition depends on an input alone (a sample rate)",
+                "make the condition a constant in the model, or write the choice as Where on both results",
+            ],
         )
 
 

@@ -7,12 +7,13 @@ Region transform: a tensor every frame of which is known from its index alone is
 from __future__ import annotations
 
 from fractions import Fraction
+from math import prod
 
 import numpy as np
 import onnx_ir as ir
 
 from pulsify.dim import Dim, DimLike, floor
-from pulsify.facts import MAX_ELEMS, Elems, Fill, Iota, Need, Plan, Stream, WireFact
+from pulsify.facts import MAX_ELEMS, Elems, Fill, Iota, Need, Plan, Shape, Stream, Value, WireFact
 from pulsify.ops._families import AxisMap, AxisRule, axis_plan, broadcast, broadcast_axes, product
 from pulsify.ops._rule import NodeView, Rule, elems_fact, register
 
@@ -22,6 +23,11 @@ def small(values: list[DimLike]) -> np.ndarray:
     out = np.empty(len(values), dtype=object)
     out[:] = values
     return out
+
+
+def known_sizes(shape: Shape) -> tuple[int, ...] | None:
+    """A shape as numbers, or None where a dimension is symbolic."""
+    return None if any(isinstance(d, Dim) for d in shape) else tuple(int(d) for d in shape)
 
 
 class FromShape(Rule):
@@ -88,10 +94,10 @@ class Expand(AxisRule):
         target = n.ints(1)
         assert target is not None
         shape = broadcast(n, [n.shape(0), target])
-        value = f.value if isinstance(f.value, Fill) else None
-        elems = f.elems()
-        if elems is not None and all(isinstance(d, int) for d in shape) and np.prod(shape, dtype=object) <= MAX_ELEMS:
-            value = Elems(np.broadcast_to(elems, shape).copy())  # type: ignore[arg-type]
+        value: Value = f.value if isinstance(f.value, Fill) else None
+        elems, sizes = f.elems(), known_sizes(shape)
+        if elems is not None and sizes is not None and prod(sizes) <= MAX_ELEMS:
+            value = Elems(np.broadcast_to(elems, sizes).copy())
         elif elems is not None and elems.size == 1:
             value = Fill(elems.reshape(-1)[0])
         elif isinstance(f.value, Iota):
@@ -119,10 +125,10 @@ class Tile(AxisRule):
         f = n.fact(0)
         repeats = self.repeats(n)
         shape = tuple(d * r for d, r in zip(n.shape(0), repeats, strict=True))
-        value = f.value if isinstance(f.value, Fill) else None
-        elems = f.elems()
-        if elems is not None and all(isinstance(d, int) for d in shape) and np.prod(shape, dtype=object) <= MAX_ELEMS:
-            value = Elems(np.tile(elems, [int(r) for r in repeats]))  # type: ignore[arg-type]
+        value: Value = f.value if isinstance(f.value, Fill) else None
+        elems, sizes = f.elems(), known_sizes(shape)
+        if elems is not None and sizes is not None and prod(sizes) <= MAX_ELEMS:
+            value = Elems(np.tile(elems, [int(r) for r in repeats]))
         return [WireFact(f.dtype, shape, value)]
 
     def axes(self, n: NodeView) -> AxisMap:

@@ -21,9 +21,9 @@ def apply(g: Graph) -> int:
 
 def _join(edit: Editor, node: ir.Node) -> int:
     g = edit.g
-    if len(node.inputs) != 2 or node.inputs[0] is None or node.inputs[1] is None:
+    head, rest = node.inputs if len(node.inputs) == 2 else (None, None)
+    if head is None or rest is None:
         return 0
-    head, rest = node.inputs
     cut = head.producer()
     if cut is None or cut.op_type != "Slice" or cut.domain or cut.inputs[0] is None:
         return 0

@@ -112,7 +112,7 @@ def _slice(edit: Editor, node: ir.Node) -> int:
     source = node.inputs[0]
     assert source is not None
 
-    def bounds(i: int) -> list[ir.Value]:
+    def bounds(i: int, source: ir.Value) -> list[ir.Value]:
         cut = [_element(edit, node, k, i, v[i]) for k, v in ((1, starts), (2, ends))]
         last = [] if steps[i] == 1 else [edit.const([steps[i]], f"{source.name}.cut")]
         return [source, *cut, edit.const([axes[i]], f"{source.name}.cut"), *last]
@@ -120,8 +120,8 @@ def _slice(edit: Editor, node: ir.Node) -> int:
     # Other axes first: the fewer elements arrive at a buffer, the smaller it is.
     order = sorted(range(len(axes)), key=lambda i: axes[i] in time)
     for i in order[:-1]:
-        source = edit.before(node, "Slice", bounds(i), f"{source.name}.cut", None)
-    edit.become(node, "Slice", bounds(order[-1]))
+        source = edit.before(node, "Slice", bounds(i, source), f"{source.name}.cut", None)
+    edit.become(node, "Slice", bounds(order[-1], source))
     infer_node(g, node)
     return 1
 

@@ -159,9 +159,9 @@ class _Builder(Wires):
         g, s = self.g, self.s
         if plan.kind == "splice":
             return  # made where it is read
-        for v in captured(node):
-            if v in self.running:
-                raise self.feedback(node, v)
+        for outer in captured(node):
+            if outer in self.running:
+                raise self.feedback(node, outer)
         inputs: list[ir.Value | None] = [None] * len(node.inputs)
         for k, v in enumerate(node.inputs):
             if v is None or (plan.dims is not None and plan.dims[0] == k):
