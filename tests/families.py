@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tests.contexts import cut, pad
 from tests.graphs import G
 
-__all__ = ["FAMILIES", "MEMORIES", "Family", "Wire", "align", "start"]
+__all__ = ["ENDS", "FAMILIES", "MEMORIES", "Family", "Wire", "align", "head", "start"]
 
 
 @dataclass(frozen=True)
@@ -144,8 +144,50 @@ def recurrent(data: st.DataObject, g: G, w: Wire) -> Wire:
     return w.at(g("Transpose", g("Squeeze", y, g.ints(1)), perm=[1, 0, 2] if w.time == 1 else [1, 2, 0]))
 
 
+def pool(data: st.DataObject, g: G, w: Wire) -> Wire:
+    w = _channels_first(g, w)
+    k = data.draw(st.integers(1, 4), "kernel")
+    before, after = data.draw(st.integers(0, k - 1), "before"), data.draw(st.integers(0, k - 1), "after")
+    op = data.draw(st.sampled_from(["MaxPool", "AveragePool"]), "pool")
+    more = {"count_include_pad": data.draw(st.integers(0, 1), "count")} if op == "AveragePool" else {}
+    return w.at(g(op, w.name, kernel_shape=[k], pads=[before, after], **more), before + after - k + 1)
+
+
+def edges(data: st.DataObject, g: G, w: Wire) -> Wire:
+    """The first and last frames repeated or mirrored."""
+    before, after = data.draw(st.integers(0, 2), "before"), data.draw(st.integers(0, 2), "after")
+    amounts = [0] * 6
+    amounts[w.time], amounts[w.time + 3] = before, after
+    mode = data.draw(st.sampled_from(["edge", "reflect"]), "mode")
+    return w.at(g("Pad", w.name, g.ints(*amounts), mode=mode), before + after)
+
+
+def sums(data: st.DataObject, g: G, w: Wire) -> Wire:
+    x = g("Mul", w.name, g.const(np.float32(0.05)))
+    y = g("CumSum", x, g.const(w.time, np.int64), exclusive=data.draw(st.integers(0, 1), "exclusive"))
+    return w.at(g("Tanh", y))
+
+
+def position(data: st.DataObject, g: G, w: Wire) -> Wire:
+    """A sine of the frame's own index, added."""
+    length = g("Gather", g("Shape", w.name), g.const(w.time, np.int64))
+    index = g("Range", g.const(0, np.int64), length, g.const(1, np.int64))
+    wave = g("Sin", g("Mul", g("Cast", index, to=1), g.const(np.float32(0.3))))
+    return w.at(g("Add", w.name, g("Unsqueeze", wave, g.ints(0, 3 - w.time))))
+
+
+def head(data: st.DataObject, g: G, w: Wire) -> str:
+    """A summary of the whole stream behind a static layer."""
+    op = data.draw(st.sampled_from(["ReduceMean", "ReduceMax", "ReduceSumSquare"]), "summary")
+    y = g(op, g("Tanh", w.name), g.ints(w.time), keepdims=0)
+    return g("MatMul", y, g.weight(w.shape[3 - w.time], 2))
+
+
 #: Families that remember; padding in front of one costs the delay it could have taken back.
-MEMORIES: dict[str, Family] = {"recurrent": recurrent}
+MEMORIES: dict[str, Family] = {"recurrent": recurrent, "sums": sums}
+
+#: Families whose delay may be more than the least where they follow each other.
+ENDS: dict[str, Family] = {"pool": pool, "edges": edges, "position": position}
 
 FAMILIES: dict[str, Family] = {
     "conv": conv, "padding": padding, "slicing": slicing, "unary": unary, "scale": scale, "swap": swap, "gate": gate,

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from tests.contexts import pulses
 from tests.contract_check import check, check_least_delay
-from tests.families import FAMILIES, MEMORIES, Family, align, start, unary
+from tests.families import ENDS, FAMILIES, MEMORIES, Family, align, head, start, unary
 from tests.graphs import G
 from tests.profiles import examples
 
 
-def grow(data: st.DataObject, least: int, most: int, families: dict[str, Family] = FAMILIES) -> onnx.ModelProto:
+def grow(data: st.DataObject, least: int, most: int, families: dict[str, Family] = FAMILIES, heads: int = 0) -> onnx.ModelProto:
     """A graph of that many families."""
     g = G(seed=data.draw(st.integers(0, 3), "seed"))
     batch = data.draw(st.sampled_from(["N", 1]), "batch")
@@ -31,8 +31,10 @@ def grow(data: st.DataObject, least: int, most: int, families: dict[str, Family]
     for _ in range(data.draw(st.integers(0, 2), "more outputs")):
         w = data.draw(st.sampled_from(wires), "output")
         picks[w.name] = w
-    outputs = [unary(data, g, w) for w in picks.values()]
-    return g.model(*(o.name for o in outputs))
+    outputs = [unary(data, g, w).name for w in picks.values()]
+    if heads:
+        outputs += [head(data, g, data.draw(st.sampled_from(wires), "summarised")) for _ in range(heads)]
+    return g.model(*outputs)
 
 
 @pytest.mark.parametrize("part", range(4))
@@ -40,6 +42,14 @@ def grow(data: st.DataObject, least: int, most: int, families: dict[str, Family]
 @examples(30)
 def test_streams_exactly(part: int, data: st.DataObject) -> None:
     check(grow(data, 1 + part, 3 + 2 * part, FAMILIES | MEMORIES), "S", data.draw(pulses()))
+
+
+@pytest.mark.parametrize("heads", [0, 1])
+@given(data=st.data())
+@examples(40)
+def test_everything_together(heads: int, data: st.DataObject) -> None:
+    """Pools, mirrored edges, positions, memories and summaries among all the rest."""
+    check(grow(data, 2, 7, FAMILIES | MEMORIES | ENDS, heads), "S", data.draw(pulses()))
 
 
 @given(data=st.data())
