@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +78,8 @@ def explain(model: str | os.PathLike[str] | onnx.ModelProto | Source, axis: Sequ
     """Look at a model along the given axis, or along every axis that may be time. ModelError if it is unreadable."""
     source = model if isinstance(model, Source) else read(model if isinstance(model, onnx.ModelProto) else Path(model))
     plain = normalize(source)
+    # Along every axis from here: old opsets are brought up once.
+    source = replace(source, model=plain, edited=True)
     pairs = state_pairs(plain)
     specs = [list(axis)] if axis else [[c] for c in _specs(plain, pairs)]
     found = [_along(source, spec) for spec in specs]
@@ -86,7 +88,9 @@ def explain(model: str | os.PathLike[str] | onnx.ModelProto | Source, axis: Sequ
         key = f"{node.domain}::{node.op_type}" if node.domain else node.op_type
         operators[key] = operators.get(key, 0) + 1
     notes = []
-    if pairs and not any(c.streams and any(o.axis is not None for o in c.outputs) for c in found):
+    shapes = [declared_dims(v) for v in plain.graph.inputs]
+    timely = [c for c in found if axis or c.symbol != c.axis or not batchlike(c.axis, shapes)]
+    if pairs and not any(c.streams and any(o.axis is not None for o in c.outputs) for c in timely):
         notes.append(step_note(pairs))
     elif pairs:
         notes.append("states the author exposed: " + " ".join(f"--state {a}:{b}" for a, b in pairs.items()))

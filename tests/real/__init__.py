@@ -1,0 +1,1 @@
+"""Models downloaded from a package index."""

@@ -1,0 +1,109 @@
+"""The models of models/real.py: converted, verified, or refused as the table has it; every wire's law as onnxruntime's."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from pathlib import Path
+
+import pytest
+
+from models.real import CASES, Case, available, path_of
+from pulsify import Refusal, convert
+from pulsify.adapt import adapt
+from pulsify.errors import PulsifyError
+from pulsify.explain import explain
+from pulsify.stages.load import AxisSpec, Source, load, read
+from pulsify.stages.type import infer_types
+from tests.test_type_oracle import compare
+
+pytestmark = pytest.mark.real
+
+#: Seconds a conversion may take.
+LIMIT = 2.0
+
+#: Lengths tried in units of ``LENGTHS[0]`` frames of the model's pulse, and one off each.
+LENGTHS = (1, 2, 3, 4, 5, 7, 9, 16, 40)
+
+streaming = pytest.mark.parametrize("case", [c for c in CASES if c.streams], ids=lambda c: c.id)
+refused = pytest.mark.parametrize("case", [c for c in CASES if c.said and not c.steps], ids=lambda c: c.id)
+steps = pytest.mark.parametrize("case", [c for c in CASES if c.steps], ids=lambda c: c.id)
+
+
+def model(case: Case) -> Path:
+    why = available(case)
+    if why:
+        pytest.skip(why)
+    return path_of(case)
+
+
+@streaming
+def test_streams(case: Case) -> None:
+    path = model(case)
+    done = convert(path, axis=case.along, pulse=case.by, changes=case.changes)
+    delays = [o["delay"] for o in done.manifest["outputs"] if o["axis"] is not None]
+    got = (max(delays, default=None), len(done.manifest["states"]), done.manifest["state_bytes"])
+    assert got == (case.delay, case.states, case.bytes)
+    assert done.verify().worst <= 1e-5
+    again = [done.seconds] + [convert(path, axis=case.along, pulse=case.by, changes=case.changes).seconds for _ in range(2)]
+    assert statistics.median(again) < LIMIT, again
+
+
+@streaming
+def test_streams_at_any_pulse(case: Case) -> None:
+    done = convert(model(case), axis=case.along, changes=case.changes)
+    assert case.by % done.manifest["pulse_multiple"] == 0
+    assert done.verify().worst <= 1e-5
+
+
+@refused
+def test_is_refused_by_name(case: Case) -> None:
+    start = time.perf_counter()
+    with pytest.raises(Refusal) as e:
+        convert(model(case), axis=case.along, pulse=case.by, changes=case.changes)
+    assert case.said in str(e.value)
+    assert "node '" in e.value.what
+    assert time.perf_counter() - start < 3 * LIMIT
+
+
+@steps
+def test_already_steps(case: Case) -> None:
+    found = explain(_source(case))
+    assert any(case.said in note for note in found.notes), found.notes
+
+
+def _source(case: Case) -> Source:
+    return adapt(read(model(case)), case.changes, AxisSpec.parse(case.along))
+
+
+def _typed(case: Case) -> Source | None:
+    source = _source(case)
+    try:
+        g = infer_types(load(source, AxisSpec.parse(case.along)))
+    except PulsifyError:
+        return None
+    return None if any(n.domain == "pulsify" for n in g.graph) else source
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda c: c.id)
+def test_every_wire(case: Case) -> None:
+    """Every dimension and known value of every wire, at seven or more lengths that the model runs at."""
+    source = _typed(case)
+    if source is None:
+        pytest.skip("not every wire has a law, or onnxruntime does not know the operator that stands for several")
+    allows = infer_types(load(source, AxisSpec.parse(case.along))).assume.allows
+    unit = max(case.by, 4)
+    fit = [s for k in LENGTHS for s in range(k * unit + k % 3, (k + 2) * unit) if allows(s)][:: max(1, unit // 2)]
+    far = [s for s in range(10, 200) if allows(s * unit)]
+    lengths = sorted({*fit[:4], *fit[-4:], *(s * unit for s in far[:: max(1, len(far) // 8)])})[:14]
+    assert len(lengths) >= 7, lengths
+    assert compare(source, case.along, lengths, batch=1) > 0
+
+
+@pytest.mark.parametrize("name", sorted({c.name for c in CASES}))
+def test_explain_is_quick(name: str) -> None:
+    case = next(c for c in CASES if c.name == name)
+    source = read(model(case))
+    start = time.perf_counter()
+    found = explain(source)
+    assert found.candidates and time.perf_counter() - start < 2 * LIMIT
