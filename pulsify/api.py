@@ -162,11 +162,12 @@ def _more_hints(source: Source, options: Options, e: PulsifyError) -> list[str]:
 
 
 def _runs(source: Source, options: Options) -> bool:
+    """Whether what is left converts, and has to do with the stream at all."""
     try:
-        run(source, options)
+        g = run(source, options)
     except PulsifyError:
         return False
-    return True
+    return bool(g.outputs or g.settle)
 
 
 def parse_pulse(pulse: int | str) -> Pulse:
