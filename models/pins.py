@@ -377,7 +377,7 @@ MODELS = {
         "4fcc0d9897bf960a304615cdb95ea2831f26dd409fcd1971b4ea831c49256cfd",
         ("N",),
         160,
-        "filter banks, their mean over time removed",
+        "filter banks in frames of 25 ms",
     ),
     "whisper80": Model(
         "onnx-asr",
