@@ -43,9 +43,26 @@ def _reshape(edit: Editor, node: ir.Node) -> int:
         return 0
     fixed = reshape_target(source, out)
     if fixed is None:
-        return 0
+        return _relabel(edit, node, source, out)
     node.replace_input_with(1, edit.const(fixed, f"{node.outputs[0].name}.shape"))
     node.attributes.pop("allowzero", None)
+    return 1
+
+
+def _relabel(edit: Editor, node: ir.Node, source: Shape, out: Shape) -> int:
+    """A Reshape that only drops and adds axes of length 1 does so by their numbers."""
+    if [d for d in source if d != 1] != [d for d in out if d != 1]:
+        return 0
+    dropped, added = ([a for a, d in enumerate(s) if d == 1] for s in (source, out))
+    steps = [(op, axes) for op, axes in (("Squeeze", dropped), ("Unsqueeze", added)) if axes]
+    wire = node.inputs[0]
+    stem = f"{node.outputs[0].name}.axes"
+    for op, axes in steps[:-1]:
+        wire = edit.before(node, op, [wire, edit.const(axes, stem)], stem, None)
+    if steps:
+        edit.become(node, steps[-1][0], [wire, edit.const(steps[-1][1], stem)])
+    else:
+        edit.become(node, "Identity", [wire])
     return 1
 
 

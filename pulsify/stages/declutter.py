@@ -35,7 +35,7 @@ from pulsify.rewrites import (
 __all__ = ["REWRITES", "declutter"]
 
 #: In order; each is one pass over the graph.
-REWRITES = (fold_constants, drop_identities, full_sequences, tables, fix_shapes, movers_first, frame_gathers, exclusive_sums, variances, block_transposed, split_resizes, open_shuffles, plain_pools, static_frames, split_as_slices, first_frames, constant_joins, split_pads, split_axes, fuse_pads, guard_operands, drop_dead)
+REWRITES = (fold_constants, drop_identities, full_sequences, tables, fix_shapes, drop_dead, movers_first, frame_gathers, exclusive_sums, variances, block_transposed, split_resizes, open_shuffles, plain_pools, static_frames, split_as_slices, first_frames, constant_joins, split_pads, split_axes, fuse_pads, guard_operands, drop_dead)
 
 
 def declutter(g: Graph) -> Graph:

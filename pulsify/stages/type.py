@@ -13,6 +13,7 @@ from pulsify.ops._infer import infer_node
 from pulsify.rewrites.frame_scans import frames
 from pulsify.rewrites.inline_branches import inline
 from pulsify.rewrites.loops_as_scans import as_scan
+from pulsify.rewrites.split_sequences import as_split
 
 __all__ = ["infer_types"]
 
@@ -44,7 +45,10 @@ def _some_length(g: Graph) -> None:
 
 def _type(g: Graph, node: ir.Node) -> None:
     """One node; where it is decided which nodes it stands for, those."""
-    stands_for = inline(g, node) if node.op_type == "If" and not node.domain else None
+    if node.graph is None:
+        return  # a reader of a sequence, gone with it
+    rewrite = None if node.domain else _STANDS_FOR.get(node.op_type)
+    stands_for = None if rewrite is None else rewrite(g, node)
     if node.op_type == "Scan" and not node.domain and frames(g, node):
         return
     if stands_for is None:
@@ -53,6 +57,10 @@ def _type(g: Graph, node: ir.Node) -> None:
         infer_node(g, node)
     for inner in stands_for or ():
         _type(g, inner)
+
+
+#: Operators that may stand for others.
+_STANDS_FOR = {"If": inline, "SplitToSequence": as_split}
 
 
 def _one_axis(g: Graph, value: ir.Value) -> None:
