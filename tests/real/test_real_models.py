@@ -22,7 +22,7 @@ pytestmark = pytest.mark.real
 #: Seconds a conversion may take.
 LIMIT = 2.0
 
-#: Lengths tried in units of ``LENGTHS[0]`` frames of the model's pulse, and one off each.
+#: Lengths tried, in pulses; each with frames left over.
 LENGTHS = (1, 2, 3, 4, 5, 7, 9, 16, 40)
 
 streaming = pytest.mark.parametrize("case", [c for c in CASES if c.streams], ids=lambda c: c.id)
