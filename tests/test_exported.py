@@ -55,12 +55,9 @@ CASES = {
 }
 
 #: Files that are refused although their network streams.
-_MERGED = "its batch axis is merged with another"
 REFUSED = {
     # The exporter unrolled the LSTM over the frames of its example.
     "codec_decoder.dynamo": "the time axis is baked in",
-    # The speakers are put beside the batch, which has a name here.
-    **{f"{n}.{e}": _MERGED for n in ("conv_tasnet", "conv_tasnet_cumulative") for e in ("dynamo", "torchscript")},
 }
 
 FILES = sorted(f.name.removesuffix(".onnx") for f in FOLDER.glob("*.onnx"))

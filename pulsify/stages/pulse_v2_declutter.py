@@ -5,7 +5,9 @@ Promise: no PulseV2 operator is left; every wire has at most one state per initi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable
+from dataclasses import replace
 
 import numpy as np
 import onnx_ir as ir
@@ -125,6 +127,7 @@ class _Lower:
         for node in list(self.g.graph):
             if node.domain != DOMAIN or node.op_type != "PulseV2Buffer":
                 continue
+            node = self._ahead(node)
             source = node.inputs[0]
             assert source is not None
             if len(self.masked.get(source, ())) == 1:
@@ -137,8 +140,49 @@ class _Lower:
             init = node.attributes.get("init")
             content = b"" if init is None else init.as_tensor().tobytes()
             groups.setdefault((source, axis, content), []).append(node)
-        for (wire, axis, _), nodes in groups.items():
+        for (_, axis, _), nodes in groups.items():
+            wire = nodes[0].inputs[0]  # what a buffer made may have become its Delay's by now
+            assert wire is not None
             self._delay(wire, axis, nodes)
+
+    def _ahead(self, node: ir.Node) -> ir.Node:
+        """``Buffer(Reshape(x)) = Reshape(Buffer(x))`` where the Reshape merges the batch with another axis: a state has
+        its batch on an axis of its own. Returns the buffer."""
+        g, wire, out = self.g, node.inputs[0], node.outputs[0]
+        reshape = None if wire is None else wire.producer()
+        if g.batch is None or wire is None or reshape is None or reshape.op_type != "Reshape" or reshape.domain:
+            return node
+        source, axis = reshape.inputs[0], node.attributes.get_int("axis")
+        assert source is not None
+        given, merged, times = g.facts[source].shape, g.facts[wire].shape, list(g.regions.get(source, ()))
+        if given is None or merged is None or len(times) != 1 or list(g.regions[wire]) != [axis] or "init" in node.attributes:
+            return node
+        (at,) = times
+        others = [d for a, d in enumerate(merged) if a != axis and not isinstance(d, int)]
+        if g.batch_axis(merged) is not None or g.batch_axis(given) is None or len(others) != 1 or g.chunks[source][at] != g.chunks[wire][axis]:
+            return node
+        frames = g.chunks[out][axis]
+        if math.prod(given[:at]) != math.prod(merged[:axis]) or not isinstance(frames, int):
+            return node
+        early = self.build.value(f"{source.name}.ahead")
+        early.type = source.type
+        attributes = [ir.AttrInt64("axis", at) if a.name == "axis" else a for a in node.attributes.values()]
+        buffer = ir.Node(DOMAIN, "PulseV2Buffer", [source], attributes, outputs=[early], name=self.build.unique(f"{early.name}/Buffer"))
+        g.graph.insert_before(node, buffer)
+        behind = g.regions[source][at].delay - g.regions[wire][axis].delay  # what slices in between took off the count
+        region = replace(g.regions[out][axis], delay=g.regions[out][axis].delay + behind)
+        g.facts[early], g.regions[early] = g.facts[source], {at: region}
+        g.chunks[early] = tuple(frames if a == at else d for a, d in enumerate(g.chunks[source]))
+        target = self.build.const([frames if a == axis else d if isinstance(d, int) else -1 for a, d in enumerate(merged)])
+        if target not in g.facts:
+            assert target.const_value is not None
+            g.facts[target] = tensor_fact(target.const_value)
+        node.op_type, node.domain = "Reshape", ""
+        node.attributes.clear()
+        node.resize_inputs(2)
+        node.replace_input_with(0, early)
+        node.replace_input_with(1, target)
+        return buffer
 
     def _crop(self, node: ir.Node, axis: int) -> None:
         """A region that lies inside one chunk of its source: no history, only fewer frames."""

@@ -1,77 +1,29 @@
-"""The batch merged in front of time, as exporters write layers that see one frame at a time: [N, T, C] -> [N*T, C].
-
-Whole streams follow each other on the merged axis; a pulse holds n frames of each.
-"""
+"""The batch merged with another axis in front of a window: memory and masks are kept where it is an axis of its own."""
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
-from pulsify.api import convert
-from pulsify.errors import Refusal
-from tests.contract_check import check, check_least_delay
+from tests.contract_check import check
 from tests.graphs import G
 
 
-def split_again(g: G, x: str, y: str, *sizes: int) -> str:
-    """Back to [N, T, ..] by the sizes of x."""
-    shape = g("Shape", x)
-    lead = g("Slice", shape, g.ints(0), g.ints(2))
-    return g("Reshape", y, g("Concat", lead, g.ints(*sizes), axis=0))
-
-
-def linear(g: G, x: str) -> str:
-    y = g("Gemm", g("Reshape", x, g.ints(-1, 4)), g.weight(4, 5), g.weight(5))
-    return split_again(g, x, g("Relu", y), 5)
-
-
-def normalised(g: G, x: str) -> str:
-    y = g("Reshape", x, g.ints(-1, 4))
-    y = g("BatchNormalization", y, g.weight(4), g.weight(4), g.weight(4), g.const(np.ones(4, np.float32)))
-    return split_again(g, x, g("Add", y, g("Softmax", y, axis=1)), 4)
-
-
-def per_frame_convolution(g: G, x: str) -> str:
-    y = g("Conv", g("Reshape", x, g.ints(-1, 1, 2, 2)), g.weight(3, 1, 2, 2))
-    return split_again(g, x, g("Flatten", y, axis=1), 3)
-
-
-@pytest.mark.parametrize("build", [linear, normalised, per_frame_convolution])
-@pytest.mark.parametrize("batch", ["N", 1])
-def test_frame_by_frame_layers_stream(build: object, batch: int | str) -> None:
+@pytest.mark.parametrize("outer", [False, True])
+@pytest.mark.parametrize("before", [0, 3])
+@pytest.mark.parametrize("op", ["Conv", "Padded", "ConvTranspose"])
+def test_windows_of_merged_rows(op: str, before: int, outer: bool) -> None:
     g = G()
-    x = g.input("x", [batch, "S", 4])
-    model = g.model(build(g, x))  # type: ignore[operator]
-    c = check(model, pulses=(1, 3, "P"))
-    check_least_delay(model)
-    assert not c.manifest["states"]
-
-
-def test_between_convolutions_of_other_delays() -> None:
-    g = G()
-    x = g.input("x", ["N", "S", 4])
-    z = g("Transpose", g("Conv", g("Transpose", x, perm=[0, 2, 1]), g.weight(4, 4, 3), pads=[1, 1]), perm=[0, 2, 1])
-    y = g("MatMul", g("Reshape", z, g.ints(-1, 4)), g.weight(4, 5))
-    y = split_again(g, x, y, 5)
-    y = g("Transpose", g("Conv", g("Transpose", y, perm=[0, 2, 1]), g.weight(4, 5, 3), pads=[2, 0]), perm=[0, 2, 1])
-    model = g.model(g("Add", y, x))
-    check(model, pulses=(1, 2, 5, "P"))
-    check_least_delay(model)
-
-
-def test_history_on_a_merged_axis_is_refused() -> None:
-    g = G()
-    x = g.input("x", ["N", "S", 4])
-    late = g("Slice", x, g.ints(2), g.ints(10**9), g.ints(1))
-    early = g("Slice", x, g.ints(0), g.ints(-2), g.ints(1))
-    y = g("Add", g("Reshape", late, g.ints(-1, 4)), g("Reshape", early, g.ints(-1, 4)))
-    with pytest.raises(Refusal, match="N streams follow each other on that axis"):
-        convert(g.model(split_again(g, late, y, 4)), axis="S", pulse=4)
-
-
-def test_a_merged_output_is_refused() -> None:
-    g = G()
-    x = g.input("x", ["N", "S", 4])
-    with pytest.raises(Refusal, match="N whole streams one after the other"):
-        convert(g.model(g("Reshape", x, g.ints(-1, 4))), axis="S", pulse=4)
+    x = g.input("x", ["N", 6, "S"])
+    if before:
+        x = g("Conv", x, g.weight(6, 6, before), pads=[1, 1])
+    y = g("Reshape", x, g.ints(0, 2, 3, -1))
+    if outer:
+        y = g("Transpose", y, perm=[1, 0, 2, 3])
+    y = g("Reshape", g("Exp", y), g("Concat", g.ints(-1, 3), g("Shape", x, start=2, end=3), axis=0))
+    if op == "ConvTranspose":
+        y = g("ConvTranspose", y, g.weight(3, 2, 5), strides=[2], pads=[1, 2])
+    else:
+        y = g("Conv", y, g.weight(2, 3, 4), pads=[2, 1] if op == "Padded" else [0, 0])
+    size = g("Shape", y, start=2, end=3)
+    back = g("Reshape", y, g("Concat", g.ints(2, -1, 2) if outer else g.ints(-1, 4), size, axis=0))
+    check(g.model(g("Transpose", back, perm=[1, 0, 2, 3]) if outer else back), pulses=(1, 2, 5))
