@@ -7,6 +7,7 @@ with the node that asked.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -37,25 +38,20 @@ class Assumptions:
     def __init__(self, symbol: str):
         self.symbol = symbol
         self.conditions: dict[Condition, None] = {}
+        #: The smallest stream length from which every recorded decision holds.
+        self.least = 0
+        #: The greatest stream length up to which every recorded decision holds; None where there is none.
+        self.most: int | None = None
+        self._classes: set[tuple[int, int]] = set()
         #: Several classes of S where one will be settled on: (node, text, modulus, classes).
         self._open: list[tuple[str, str, int, frozenset[int]]] = []
         #: The number the file has on the axis that was declared as time, if it has one.
         self.baked: int | None = None
 
     @property
-    def least(self) -> int:
-        """The smallest stream length from which every recorded decision holds."""
-        return max((c.least for c in self.conditions), default=0)
-
-    @property
-    def most(self) -> int | None:
-        """The greatest stream length up to which every recorded decision holds; None where there is none."""
-        return min((c.most for c in self.conditions if c.most is not None), default=None)
-
-    @property
     def modulus(self) -> int:
         """Stream lengths must be congruent to the recorded remainders; their common modulus."""
-        return math.lcm(*(c.modulus for c in self.conditions)) if self.conditions else 1
+        return math.lcm(1, *(m for m, _ in self._classes))
 
     def allows(self, length: int) -> bool:
         """Whether the batch model was understood for this stream length."""
@@ -77,16 +73,17 @@ class Assumptions:
                 ends.setdefault("most", c)
         return list(ends.values())
 
-    def residues(self, m: int) -> list[int]:
+    def residues(self, m: int) -> Sequence[int]:
         """The classes ``S % m`` that the recorded congruences leave."""
-        moduli = [c.modulus for c in self.conditions if c.modulus > 1] + [o[2] for o in self._open]
-        whole = math.lcm(m, *moduli)
-        if not moduli or whole > MAX_PERIOD:
-            return list(range(m))
+        if not self._classes and not self._open:
+            return range(m)
+        whole = math.lcm(m, *(k for k, _ in self._classes), *(o[2] for o in self._open))
+        if whole > MAX_PERIOD:
+            return range(m)
         return sorted({s % m for s in range(whole) if self._congruent(s) and all(s % k in good for _, _, k, good in self._open)})
 
     def _congruent(self, s: int) -> bool:
-        return all(s % c.modulus == c.remainder for c in self.conditions)
+        return all(s % m == r for m, r in self._classes)
 
     def settle(self) -> None:
         """Leave one class of S: of several that the batch model is defined for, that of 0, or the least there is."""
@@ -103,14 +100,18 @@ class Assumptions:
 
     def same(self, a: DimLike, b: DimLike) -> bool:
         """Whether a == b for every S the recorded congruences allow. Records nothing."""
-        if a == b:
-            return True
-        form = law(a - b, self.symbol)
+        diff = a - b
+        if not isinstance(diff, Dim):
+            return bool(diff == 0)
+        form = law(diff, self.symbol)
         return form is not None and form.A == 0 and not any(form.table[r] for r in self.residues(form.m))
 
     def at_most(self, a: DimLike, b: DimLike) -> bool:
         """Whether a <= b for every S the recorded congruences allow. Records nothing."""
-        form = law(b - a, self.symbol)
+        diff = b - a
+        if not isinstance(diff, Dim):
+            return bool(diff >= 0)
+        form = law(diff, self.symbol)
         return form is not None and form.rate == 0 and all(form.table[r] >= 0 for r in self.residues(form.m))
 
     def _congruence(self, node: str, text: str, period: int, good: list[int]) -> None:
@@ -123,7 +124,13 @@ class Assumptions:
             self._open.append((node, text, period, frozenset(good)))
 
     def _record(self, node: str, text: str, **kw: int) -> None:
-        self.conditions.setdefault(Condition(node, text, **kw))
+        c = Condition(node, text, **kw)
+        self.conditions.setdefault(c)
+        self.least = max(self.least, c.least)
+        if c.most is not None:
+            self.most = c.most if self.most is None else min(self.most, c.most)
+        if c.modulus > 1:
+            self._classes.add((c.modulus, c.remainder))
 
     def ge(self, a: DimLike, b: DimLike, node: str = "") -> bool:
         """Whether ``a >= b`` for all large S."""

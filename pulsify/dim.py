@@ -255,6 +255,7 @@ def symbols_of(d: DimLike) -> frozenset[str]:
     return frozenset(names)
 
 
+@lru_cache(maxsize=65536)
 def slope(d: DimLike, name: str) -> Fraction | None:
     """The rate of d in the symbol: ``lim d/S``. None where d is not linear in it, 0 where it does not occur.
 

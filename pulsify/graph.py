@@ -77,6 +77,8 @@ class Graph:
     chunks: dict[ir.Value, tuple[DimLike, ...]] = field(default_factory=dict)
     source: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    #: Makes the nodes that rewrites add; knows every name taken so far.
+    builder: NodeBuilder | None = None
 
     @property
     def graph(self) -> ir.Graph:
@@ -180,7 +182,8 @@ class NodeBuilder:
         """A constant as an initializer; equal constants are one."""
         data = np.asarray(array, dtype=dtype)
         key = (data.dtype.str, data.shape, data.tobytes())
-        if key not in self._consts:
+        known = self._consts.get(key)
+        if known is None or known.name not in self.graph.initializers:
             if data.ndim <= 1 and data.size == 1 and stem == "const" and data.dtype.kind in "iu":
                 stem = f"const_{data.reshape(-1)[0]}".replace("-", "m")
             value = self.initializer(ir.tensor(data), stem)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,6 +67,9 @@ def run(
     assert until in names, until
     source = model if isinstance(model, Source) else read(model)
     stage = "load"
+    # Graphs are many small objects that all live to the end: looking for garbage among them costs a fifth of the time.
+    collecting = gc.isenabled()
+    gc.disable()
     try:
         g = load(source, options.axis)
         for s in STAGES[: names.index(until) + 1]:
@@ -87,4 +91,7 @@ def run(
         if error is e:
             raise
         raise error from e
+    finally:
+        if collecting:
+            gc.enable()
     return g

@@ -19,9 +19,11 @@ class Editor:
 
     def __init__(self, g: Graph):
         self.g = g
-        taken = {v.name for n in g.graph for v in n.outputs if v.name}
-        taken |= {n.name for n in g.graph if n.name}
-        self.build = NodeBuilder(g.graph, taken)
+        if g.builder is None:
+            taken = {v.name for n in g.graph for v in n.outputs if v.name}
+            taken |= {n.name for n in g.graph if n.name}
+            g.builder = NodeBuilder(g.graph, taken)
+        self.build = g.builder
 
     def const(self, array: Any, stem: str = "const", dtype: Any = np.int64) -> ir.Value:
         """A constant; equal ones are shared."""
