@@ -12,7 +12,6 @@ from pulsify.facts import Plan, WireFact
 from pulsify.graph import captured
 from pulsify.ops._rule import NodeView, Rule, register
 
-
 #: Names of captured wires told at most.
 _SHOWN = 4
 

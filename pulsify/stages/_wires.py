@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
@@ -21,7 +22,7 @@ from pulsify.stages._splices import spliced
 __all__ = ["Wires"]
 
 
-class Wires:
+class Wires(ABC):
     """The pulsed graph under construction beside the batch graph, and how to get wires into it."""
 
     def __init__(self, g: Graph, s: Schedule, pulse: Pulse):
@@ -172,9 +173,9 @@ class Wires:
             raise self.refuse(node, f"it uses the size {name}, which no input has alone on an axis")
         return self.made[key]
 
+    @abstractmethod
     def feedback(self, node: ir.Node, wire: ir.Value) -> Refusal:
         """Why a stream cannot read a running wire."""
-        raise NotImplementedError
 
     def refuse(self, node: ir.Node, why: str, wire: ir.Value | None = None) -> Refusal:
         return Refusal(
