@@ -74,9 +74,5 @@ register(
     "DepthToSpace", "SpaceToDepth",
 )  # fmt: skip
 register(
-    Refused("it depends on the place of every frame in the stream", "export a mask that compares positions (Range)"),
-    "EyeLike", "Trilu",
-)  # fmt: skip
-register(
     Refused("how many entries it finds depends on the data of the whole stream", "select with Where instead"), "NonZero"
 )
