@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -71,6 +72,9 @@ def _wire(g: Graph, value: ir.Value) -> str:
     f = g.facts.get(value)
     if f is None:
         return f"%{value.name}"
+    if f.shape is None and value in g.chunks:
+        # Made while lowering: only what it holds per pulse is known of it.
+        f = replace(f, shape=g.chunks[value])
     text = f"%{value.name} {_type(f)}"
     regions = g.regions.get(value)
     if regions:
@@ -112,6 +116,8 @@ def _const(value: ir.Value) -> str:
 
 def _attr(a: ir.Attr) -> str:
     v = a.value
+    if isinstance(v, ir.TensorProtocol) and v.size == 1:
+        return str(v.numpy().reshape(-1)[0])
     if isinstance(v, ir.TensorProtocol):
         return f"{v.dtype.name.lower()}{list(v.shape)}#{hashlib.sha256(v.tobytes()).hexdigest()[:8]}"
     if isinstance(v, ir.Graph):

@@ -6,6 +6,8 @@ wrong about its operator, or a length that is still baked in, is found here.
 
 from __future__ import annotations
 
+import onnx_ir as ir
+
 from pulsify.assume import Assumptions
 from pulsify.dim import DimLike, substitute, sym
 from pulsify.errors import InternalError
@@ -49,6 +51,9 @@ def pulse_v2_to_type(g: Graph) -> Graph:
             f"node {worst.node!r} does not hold for the smallest pulse",
             why=f"{worst.text} holds from {worst.least} times {g.pulse_multiple} frames on",
         )
+    for v, f in shadow.facts.items():
+        if g.facts[v].dtype == ir.DataType.UNDEFINED:
+            g.facts[v] = WireFact(f.dtype, None)
     g.chunks = {v: f.shape for v, f in shadow.facts.items() if f.shape is not None}
     return g
 
