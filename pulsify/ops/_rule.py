@@ -203,11 +203,11 @@ def registry() -> Mapping[tuple[str, str], Rule]:
     """All rules by (domain, operator)."""
     global _LOADED
     if not _LOADED:
-        _LOADED = True
         package = importlib.import_module("pulsify.ops")
         for module in sorted(m.name for m in pkgutil.iter_modules(package.__path__)):
             if not module.startswith("_"):
                 importlib.import_module(f"pulsify.ops.{module}")
+        _LOADED = True
     return _RULES
 
 
