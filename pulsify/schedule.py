@@ -224,6 +224,14 @@ def _delay(g: Graph, s: Schedule, node: ir.Node, plan: Plan, stream: Stream) -> 
         if stream.axis == axis:
             _pad(g, s, node, point, before, after, (out, axis))
     rates = {s.rates[node.inputs[n.input], n.axis] * n.window.up / n.window.stride for n in stream.needs}  # type: ignore[index]
+    if slope(length, g.symbol) is None:
+        raise Refusal(
+            f"cannot pulsify {node.op_type} node {node.name!r} on axis {stream.axis}",
+            why=f"its output is {length} frames long, which no rate in {g.symbol} gives: it treats streams that follow "
+            "each other as one",
+            wire=", ".join(g.describe(point[0]) for _, point in live),
+            hint="keep the batch on an axis of its own in front of this node",
+        )
     if len(rates) > 1 or (rates and slope(length, g.symbol) not in rates):
         raise InternalError(
             f"the rate of {node.op_type} node {node.name!r} is inconsistent",

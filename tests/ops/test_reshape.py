@@ -216,7 +216,7 @@ def test_merging_time_is_refused(shape: list[Any], target: list[int], why: str) 
 
 
 def test_merging_time_with_the_batch_and_the_features_is_refused() -> None:
-    """Behind features in front of time, streams of one row are torn apart. (The batch alone: test_merged_batch.py.)"""
+    """Behind features in front of time, streams of one row are torn apart. (The batch alone: test_merged_time.py.)"""
     with pytest.raises(Refusal, match=r"(?s)with the 3\*N entries in front .*export the model with a batch of 1"):
         verify(lambda g, x: g("Reshape", x, g.ints(-1)), ["N", 3, "S"], axis=2)
 
