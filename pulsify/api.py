@@ -21,13 +21,13 @@ from pulsify.errors import PulsifyError, Refusal, UsageError
 from pulsify.files import check_target, place, place_all, writing
 from pulsify.graph import Graph, Pulse
 from pulsify.pairs import state_pairs, step_note
-from pulsify.pipeline import Options, run
+from pulsify.pipeline import LEVELS, Level, Options, run
 from pulsify.stages.load import AxisSpec, Source, read
 
 if TYPE_CHECKING:
     from pulsify.stages.verify import Report
 
-__all__ = ["Conversion", "convert", "parse_pulse"]
+__all__ = ["Conversion", "convert", "parse_level", "parse_pulse"]
 
 #: Weights up to this size are written into the file. A protobuf holds 2 GiB, the graph itself included.
 INLINE = (1 << 31) - (64 << 20)
@@ -118,16 +118,19 @@ def convert(
     axis: str | Sequence[str] | None = None,
     pulse: int | str = "P",
     changes: Changes | None = None,
+    optimize: str = "speed",
 ) -> Conversion:
     """Turn a batch model into a pulsed one.
 
     ``axis`` is the stream symbol (``"S"``) or axes of inputs (``["x:2"]``); found if left out and there is one
     candidate. ``pulse`` is the number of frames of S per call, or a symbol for a model that takes any. ``changes``
-    are made to the batch model first.
+    are made to the batch model first. ``optimize`` makes the pulsed model fast (``speed``), its states small
+    (``size``), or leaves it as the stages before made it (``none``).
     Raises UsageError, ModelError, Refusal; never returns a model it does not understand.
     """
     start = time.perf_counter()
-    options = Options(AxisSpec.parse([axis] if isinstance(axis, str) else list(axis or ())), parse_pulse(pulse))
+    spec = AxisSpec.parse([axis] if isinstance(axis, str) else list(axis or ()))
+    options = Options(spec, parse_pulse(pulse), parse_level(optimize))
     source = read(model if isinstance(model, onnx.ModelProto) else Path(model))
     if changes is not None:
         source = adapt(source, changes, options.axis)
@@ -187,6 +190,14 @@ def parse_pulse(pulse: int | str) -> Pulse:
             f"a pulse of {pulse} frames", why="a pulse holds at least one frame", hint="a pulse of 1 or more"
         )
     return Pulse(pulse)
+
+
+def parse_level(name: str) -> Level:
+    """A level of optimization by its name. UsageError if it is none."""
+    for level in LEVELS:
+        if name == level:
+            return level
+    raise UsageError(f"optimize {name!r}", why=f"the levels are {', '.join(LEVELS)}", hint="--optimize size")
 
 
 def _snapshot(g: Graph) -> Graph:

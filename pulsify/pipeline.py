@@ -6,6 +6,7 @@ import gc
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal, get_args
 
 import onnx
 
@@ -20,7 +21,11 @@ from pulsify.stages.pulse_v2_declutter import pulse_v2_declutter
 from pulsify.stages.pulse_v2_to_type import pulse_v2_to_type
 from pulsify.stages.type import infer_types
 
-__all__ = ["STAGES", "Options", "Stage", "run"]
+__all__ = ["LEVELS", "STAGES", "Level", "Options", "Stage", "run"]
+
+#: What the pulsed graph is made good at: ``none`` of it, least time per pulse, or least state bytes.
+Level = Literal["none", "speed", "size"]
+LEVELS: tuple[Level, ...] = get_args(Level)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +34,7 @@ class Options:
 
     axis: AxisSpec = field(default_factory=AxisSpec)
     pulse: Pulse = field(default_factory=lambda: Pulse("P"))
+    optimize: Level = "speed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +53,7 @@ STAGES = (
     Stage("pulse-v2", "one pulse per call: PulseV2Buffer, PulseV2Pad and PulseV2Slice visible", lambda g, o: pulse_v2(g, o.pulse)),
     Stage("pulse-v2-to-type", "the pulsed graph typed on its own, what each wire holds per pulse", lambda g, o: pulse_v2_to_type(g)),
     Stage("pulse-v2-declutter", "one Delay per wire, slices gone, masks where the ends matter", lambda g, o: pulse_v2_declutter(g)),
-    Stage("optimize", "smaller and faster, the same numbers", lambda g, o: optimize(g)),
+    Stage("optimize", "smaller and faster, the same numbers", lambda g, o: optimize(g, o.optimize)),
     Stage("emit", "standard ONNX: states as inputs and outputs, the manifest", lambda g, o: emit(g)),
 )
 

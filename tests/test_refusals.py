@@ -118,6 +118,12 @@ def test_a_pulse_named_like_the_stream() -> None:
     assert "the pulse cannot be named 'S'" in refused(lambda g, x: g("Relu", x), pulse="S", kind=UsageError)
 
 
+def test_an_unknown_level() -> None:
+    g = G()
+    with pytest.raises(UsageError, match="optimize 'fast'\n  why:  the levels are none, speed, size"):
+        convert(g.model(g("Relu", g.input("x", [1, 4, "S"]))), axis="S", optimize="fast")
+
+
 def test_an_axis_that_is_not_there() -> None:
     g = G()
     model = g.model(g("Relu", g.input("audio", ["batch", 1, "samples"])))

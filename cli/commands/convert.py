@@ -40,6 +40,10 @@ if TYPE_CHECKING:
     "--pass", "until", metavar="NAME",
     help="Print the graph after this stage as text (-o: into a file) and stop. 'list' lists the stages.",
 )  # fmt: skip
+@click.option(
+    "--optimize", type=click.Choice(["none", "speed", "size"]), default="speed", show_default=True,
+    help="Make the pulsed model fast, or its states small, or leave the graph as it is.",
+)  # fmt: skip
 @click.option("--outputs", metavar="A,B", help="Keep these outputs only.")
 @click.option("--bind", "binds", multiple=True, metavar="NAME=VALUE", help="Make an input a constant (repeatable).")
 @click.option(
@@ -65,6 +69,7 @@ def command(
     pulse: str,
     output: str | None,
     until: str | None,
+    optimize: str,
     outputs: str | None,
     binds: Sequence[str],
     states: Sequence[str],
@@ -87,7 +92,7 @@ def command(
 
         check_target(report, Path(model))
     try:
-        request = Request(model, tuple(axes), pulse, outputs, tuple(binds), tuple(states), tuple(lengths), unbake)
+        request = Request(model, tuple(axes), pulse, outputs, tuple(binds), tuple(states), tuple(lengths), unbake, optimize)
         if until is not None:
             _dump(request, until, output)
         else:
@@ -116,14 +121,15 @@ class Request:
     states: tuple[str, ...]
     lengths: tuple[str, ...]
     unbake: bool
+    optimize: str
 
     @property
     def options(self) -> Options:
-        from pulsify.api import parse_pulse
+        from pulsify.api import parse_level, parse_pulse
         from pulsify.pipeline import Options
         from pulsify.stages.load import AxisSpec
 
-        return Options(AxisSpec.parse(self.axes), parse_pulse(self.pulse))
+        return Options(AxisSpec.parse(self.axes), parse_pulse(self.pulse), parse_level(self.optimize))
 
     @property
     def changes(self) -> Changes:
@@ -164,7 +170,9 @@ def _convert(request: Request, output: str | None, no_verify: bool, quiet: bool,
         check_target(target, model)
     try:
         with console.busy(f"converting {model.name}", quiet):
-            done = convert(model, axis=request.axes, pulse=request.pulse, changes=request.changes)
+            done = convert(
+                model, axis=request.axes, pulse=request.pulse, changes=request.changes, optimize=request.optimize
+            )
     except InternalError as e:
         _hand_over(e, request)
         raise

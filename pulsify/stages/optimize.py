@@ -1,6 +1,6 @@
 """optimize: exact rewrites that make the pulsed graph smaller or faster.
 
-Promise: the same numbers. Dead nodes and unused constants are gone.
+Promise: the same numbers. Dead nodes and unused constants are gone, at the level ``none`` nothing else is.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from pulsify.rewrites import drop_dead
 
 __all__ = ["REWRITES", "optimize"]
 
-REWRITES = (drop_dead,)
+#: Per level, in the order of application.
+REWRITES = {"none": (drop_dead,), "speed": (drop_dead,), "size": (drop_dead,)}
 
 
-def optimize(g: Graph) -> Graph:
-    for rewrite in REWRITES:
+def optimize(g: Graph, level: str = "speed") -> Graph:
+    for rewrite in REWRITES[level]:
         rewrite.apply(g)
     return g

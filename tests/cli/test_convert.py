@@ -185,3 +185,11 @@ def test_the_model_can_be_changed_on_the_way(cli: Cli, tmp_path: Path) -> None:
 def test_changes_that_cannot_be(cli: Cli, model: Path, args: tuple[str, str]) -> None:
     done = cli("model.onnx", "--pulse", "4", *args)
     assert done.code == 2 and args[1].split("=")[0] in done.err, done
+
+
+def test_levels_of_optimization(cli: Cli, model: Path) -> None:
+    for level in ("none", "speed", "size"):
+        done = cli("model.onnx", "--pulse", "4", "--optimize", level, "-o", f"{level}.onnx")
+        assert (done.code, done.err) == (0, "")
+    done = cli("model.onnx", "--optimize", "fast")
+    assert done.code == 2 and "'fast' is not one of 'none', 'speed', 'size'" in done.err
