@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 # Workers of the test run.
 JOBS ?= 2
 
-.PHONY: help venv demo test nightly test-real lint docs golden bench clean
+.PHONY: help venv demo test nightly test-real lint docs golden bench bench-convert clean
 
 help:
 	@echo "make demo       set up, convert a real model, print its table"
@@ -17,7 +17,8 @@ help:
 	@echo "make lint       ruff and mypy"
 	@echo "make docs       write docs/operators.md from the registry"
 	@echo "make golden     write the golden dumps again; review the difference like code"
-	@echo "make bench      the figures of the README"
+	@echo "make bench      what a pulse costs beside tract and the batch model (ARGS=--quick: under two minutes)"
+	@echo "make bench-convert  what a conversion costs"
 
 venv: $(READY)
 
@@ -51,7 +52,12 @@ docs: $(READY)
 golden: $(READY)
 	$(BIN)/python -m pytest -n $(JOBS) -m "not real and not nightly" -k golden --update-golden
 
+# ARGS="--quick" takes under two minutes; ARGS="--model wavenet --pulse 4 --optimize none --optimize speed" is one row of each.
 bench: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
+	$(BIN)/python -m benchmarks.pulses $(ARGS)
+
+bench-convert: $(READY)
 	$(BIN)/python -m benchmarks.convert
 
 clean:

@@ -1,4 +1,4 @@
-"""What a conversion costs and what it leaves: ``make bench`` (or ``python -m benchmarks.convert``).
+"""What a conversion costs and what it leaves: ``make bench-convert`` (or ``python -m benchmarks.convert``).
 
 CPU seconds of the best of a few runs, imports done; the model is in memory. Real models are downloaded if an index is at hand.
 """

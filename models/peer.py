@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["VERSION", "outcome"]
+__all__ = ["VERSION", "outcome", "pulsed", "reason"]
 
 VERSION = "0.23.9"
 
@@ -26,37 +26,46 @@ PULSES, REACH = 40, 400
 RIGHT = 1e-4
 
 
-def outcome(request: dict[str, Any]) -> str:
-    """One line: refused and why, or the worst error of what came out."""
+def pulsed(request: dict[str, Any]) -> tuple[Any, list[str], list[tuple[list[str], str]]]:
+    """The pulsed ``tract.Model`` of a batch model; names of its inputs, shapes and types as tract reads them.
+
+    Raises ``tract.TractError`` where tract refuses it.
+    """
     import tract
 
     axes: dict[str, int] = request["axes"]
+    loaded = tract.onnx().load(request["path"])
+    names = [loaded.input_name(i) for i in range(loaded.input_count())]
+    facts = [str(loaded.input_fact(i)) for i in range(loaded.input_count())]
+    dims = []
+    for i, (name, fact) in enumerate(zip(names, facts, strict=True)):
+        *shape, dtype = fact.split(",")
+        if name in axes and shape[axes[name]] != request["symbol"]:
+            shape[axes[name]] = request["symbol"]
+            loaded.set_input_fact(i, ",".join([*shape, dtype]))
+        dims.append((shape, dtype))
+    model = loaded.into_model()
+    others = {d for shape, _ in dims for d in shape if not d.isdigit() and d != request["symbol"]}
+    if others:
+        model.transform(tract.transform.SetSymbols(dict.fromkeys(sorted(others), 1)))
+    model.transform(tract.transform.Pulse(request["pulse"], symbol=request["symbol"]))
+    return model, names, dims
+
+
+def outcome(request: dict[str, Any]) -> str:
+    """One line: refused and why, or the worst error of what came out."""
     try:
-        loaded = tract.onnx().load(request["path"])
-        names = [loaded.input_name(i) for i in range(loaded.input_count())]
-        facts = [str(loaded.input_fact(i)) for i in range(loaded.input_count())]
-        dims = []
-        for i, (name, fact) in enumerate(zip(names, facts, strict=True)):
-            *shape, dtype = fact.split(",")
-            if name in axes and shape[axes[name]] != request["symbol"]:
-                shape[axes[name]] = request["symbol"]
-                loaded.set_input_fact(i, ",".join([*shape, dtype]))
-            dims.append((shape, dtype))
-        model = loaded.into_model()
-        others = {d for shape, _ in dims for d in shape if not d.isdigit() and d != request["symbol"]}
-        if others:
-            model.transform(tract.transform.SetSymbols(dict.fromkeys(sorted(others), 1)))
-        model.transform(tract.transform.Pulse(request["pulse"], symbol=request["symbol"]))
+        model, names, dims = pulsed(request)
         run = model.into_runnable().spawn_state()
     except Exception as e:
-        return "refused: " + _reason(e)
+        return "refused: " + reason(e)
     try:
         return _compare(request, run, names, dims)
     except Exception as e:
-        return "converts; fails when run: " + _reason(e)
+        return "converts; fails when run: " + reason(e)
 
 
-def _reason(e: Exception) -> str:
+def reason(e: Exception) -> str:
     """The first line, and the innermost cause."""
     text = str(e).split("Stack backtrace")[0].strip()
     lines = [line.strip() for line in text.splitlines() if line.strip() and line.strip() != "Caused by:"]

@@ -1,0 +1,61 @@
+"""What is streamed: models of our own and the real ones that stream."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+
+from models import chain, crn, hifigan, wavenet
+from models.real import CASES, Case, available, path_of
+from pulsify.adapt import adapt
+from pulsify.stages.load import AxisSpec, read
+
+__all__ = ["OWN", "Entry", "entries"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One batch model, its time axis, and a pulse that is legal for it."""
+
+    name: str
+    batch: Callable[[], onnx.ModelProto | Path]
+    axis: tuple[str, ...] = ("S",)
+    legal: int = 1
+
+
+OWN = (
+    Entry("wavenet", wavenet.build),
+    Entry("chain-64", chain.build),
+    Entry("chain-128", partial(chain.build, 128)),
+    Entry("crn", crn.build),
+    Entry("crn-ahead", partial(crn.build, True)),
+    Entry("hifigan", hifigan.build),
+)
+
+
+def _batch(case: Case) -> onnx.ModelProto | Path:
+    """The batch model as all contenders get it: what only we can do on the way, such as --unbake, is done before."""
+    path = path_of(case)
+    return ir.to_proto(adapt(read(path), case.changes, AxisSpec.parse(case.along)).model) if case.unbake else path
+
+
+def _real() -> Iterator[Entry]:
+    seen = set()
+    for case in CASES:
+        if case.streams and not case.carry and case.name not in seen and not available(case):
+            seen.add(case.name)
+            yield Entry(case.name, partial(_batch, case), tuple(case.along), case.by)
+
+
+def entries(names: Sequence[str] = (), real: bool = True) -> list[Entry]:
+    """The entries of those names, or all. ValueError on an unknown name."""
+    known = {e.name: e for e in (*OWN, *_real())}
+    unknown = [n for n in names if n not in known]
+    if unknown:
+        raise ValueError(f"no model {', '.join(unknown)}; there are {', '.join(known)}")
+    return [known[n] for n in names] if names else [*OWN, *(_real() if real else ())]
