@@ -16,7 +16,7 @@ help:
 	@echo "make real-table write docs/real-models.md, measured anew (beside tract, where that is installed)"
 	@echo "make lint       ruff and mypy"
 	@echo "make docs       write docs/operators.md from the registry"
-	@echo "make golden     write the golden dumps again; review the difference like code"
+	@echo "make golden     write the golden dumps and counts again; review the difference like code"
 	@echo "make bench      what a pulse costs beside tract and the batch model (ARGS=--quick: under two minutes)"
 	@echo "make bench-convert  what a conversion costs"
 

@@ -41,6 +41,7 @@ from models import peer
 from models.registry import DownloadError
 from pulsify.api import Conversion, convert
 from pulsify.errors import PulsifyError
+from pulsify.pipeline import LEVELS
 
 PULSES = (1, 4, 8, 16, 64)
 QUICK = (("wavenet", "chain-64", "crn", "hifigan"), (1, 8, 64))
@@ -65,7 +66,7 @@ def rows_of(name: str, pulses: Sequence[int], levels: Sequence[str], seconds: fl
 
 
 def _convert(batch: Path, entry: Entry, pulse: int, level: str) -> Conversion:
-    return convert(batch, axis=entry.axis, pulse=pulse, **({} if level == "default" else {"optimize": level}))
+    return convert(batch, axis=entry.axis, pulse=pulse, optimize=level)
 
 
 def _row(entry: Entry, batch: Path, pulse: int, levels: Sequence[str], seconds: float, with_tract: bool) -> Row:
@@ -237,7 +238,7 @@ def _lines(path: str) -> list[str]:
 @click.command(help="Measure what a pulse costs; print the table as Markdown.")
 @click.option("-m", "--model", "names", multiple=True, help="A model by name; all of them if left out. Repeatable.")
 @click.option("-p", "--pulse", "pulses", multiple=True, type=click.IntRange(1), help="Pulses, in units of the least legal one. Repeatable.")
-@click.option("-O", "--optimize", "levels", multiple=True, help="A level of optimization to measure; the default one if left out. Repeatable.")
+@click.option("-O", "--optimize", "levels", multiple=True, type=click.Choice(LEVELS), help="A level to measure (speed if left out). Repeatable.")
 @click.option("--real/--no-real", default=True, help="With the real models, or without.")
 @click.option("--quick", is_flag=True, help="Four models at pulses 1, 8 and 64, in under two minutes.")
 @click.option("--seconds", type=float, help="Seconds per model and pulse (2; 1 if quick).")
@@ -257,7 +258,7 @@ def main(
     if listed:
         click.echo("\n".join(chosen))
         return
-    levels = levels or ("default",)
+    levels = levels or ("speed",)
     click.echo("| " + " | ".join(HEADER) + " |\n|" + "---|" * len(HEADER))
     rows: list[Row] = []
     for some in measure(chosen, pulses or PULSES, levels, seconds or (1.0 if quick else 2.0)):

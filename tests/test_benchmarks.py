@@ -61,9 +61,9 @@ def test_bound_states_are_fed_back() -> None:
 
 def test_tract_streams_beside() -> None:
     pytest.importorskip("tract")
-    (row,) = rows_of("wavenet", [4], ["default"], 0.05, with_tract=True)
-    assert row["tract"]["buffer_bytes"] == row["levels"]["default"]["buffer_bytes"] == 11_680
-    assert row["levels"]["default"]["to_tract"] > 0
+    (row,) = rows_of("wavenet", [4], ["speed"], 0.05, with_tract=True)
+    assert row["tract"]["buffer_bytes"] == row["levels"]["speed"]["buffer_bytes"] == 11_680
+    assert row["levels"]["speed"]["to_tract"] > 0
 
 
 def test_window_of_a_receptive_field() -> None:
@@ -75,13 +75,13 @@ def test_window_of_a_receptive_field() -> None:
 
 
 def test_rows() -> None:
-    (row,) = rows_of("crn", [2], ["default"], 0.05, with_tract=False)
+    (row,) = rows_of("crn", [2], ["speed"], 0.05, with_tract=False)
     (line,) = table([row])
-    counts = row["levels"]["default"]
+    counts = row["levels"]["speed"]
     assert row["pulse"] == 2 and counts["states"] == 5 and counts["buffer_bytes"] == 15_620 < counts["state_bytes"]
-    assert row["us"]["bound default"] < row["us"]["client default"] and counts["to_tract"] is None
-    assert line.startswith("| crn | 2 | default |")
-    assert any("client to bound" in said for said in summary([row], ["default"]))
+    assert row["us"]["bound speed"] < row["us"]["client speed"] and counts["to_tract"] is None
+    assert line.startswith("| crn | 2 | speed |")
+    assert any("client to bound" in said for said in summary([row], ["speed"]))
 
 
 def test_command_names_what_it_has() -> None:
