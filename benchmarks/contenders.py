@@ -139,8 +139,8 @@ def window(manifest: Mapping[str, Any], frames: int) -> int | None:
 
     None where an output depends on the whole past.
     """
-    reach = [o["receptive_field"] for o in manifest["outputs"]]
-    if None in reach:
+    reach = [o["receptive_field"] for o in manifest["outputs"] if o["axis"] is not None or o.get("settle") is not None]
+    if not reach or None in reach:
         return None
     stream = manifest["stream"]
     conditions = stream["conditions"] or ()

@@ -62,7 +62,7 @@ def rows_of(name: str, pulses: Sequence[int], levels: Sequence[str], seconds: fl
             onnx.save(batch, path)
             batch = path
         least = int(_convert(batch, entry, entry.legal, levels[0]).manifest["pulse_multiple"])
-        return [_row(entry, batch, k * least, levels, seconds, with_tract) for k in pulses]
+        return [{"units": k, **_row(entry, batch, k * least, levels, seconds, with_tract)} for k in pulses]
 
 
 def _convert(batch: Path, entry: Entry, pulse: int, level: str) -> Conversion:
@@ -139,7 +139,7 @@ def _long(session: Any, done: Conversion) -> Batch:
     """The batch model on a stretch of at least four receptive fields that takes about :data:`LONG` seconds or more."""
 
     def legal(frames: float) -> int | None:
-        return window({**done.manifest, "outputs": [{"receptive_field": 1}]}, math.ceil(frames))
+        return window({**done.manifest, "outputs": [{"axis": 0, "receptive_field": 1}]}, math.ceil(frames))
 
     reach = max((o["receptive_field"] or 1 for o in done.manifest["outputs"]), default=1)
     frames = legal(max(4 * reach, 16 * int(done.manifest["pulse_multiple"])))
@@ -208,10 +208,10 @@ def summary(rows: Sequence[Row], levels: Sequence[str]) -> Iterator[str]:
             yield f"{level}: slower than tract: {', '.join(slower) or 'nowhere'}"
             larger = {r["model"]: None for r, c in beside if c["buffer_bytes"] > r["tract"]["buffer_bytes"]}
             yield f"{level}: more bytes of buffers than tract: {', '.join(larger) or 'nowhere'}"
-        large = [(r, c) for r, c in cells if r["pulse"] >= 64]
+        large = [(r, c) for r, c in cells if r["units"] >= 64]
         if large:
             over = [f"{r['model']} at {r['pulse']} ({c['to_floor']:.2f})" for r, c in large if c["to_floor"] > 1.5]
-            yield f"{level}: above 1.5 times the floor at a pulse of 64 or more: {', '.join(over) or 'nowhere'}"
+            yield f"{level}: above 1.5 times the floor at a pulse of 64 units or more: {', '.join(over) or 'nowhere'}"
         yield f"{level}: client to bound {statistics.median(c['client_to_bound'] for _, c in cells):.2f} (median)"
 
 

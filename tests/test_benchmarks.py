@@ -68,10 +68,12 @@ def test_tract_streams_beside() -> None:
 
 def test_window_of_a_receptive_field() -> None:
     stream = {"least": 3, "conditions": [{"modulus": 4, "remainder": 1, "node": "n"}], "most": 40}
-    manifest = {"outputs": [{"receptive_field": 9}], "stream": stream}
+    static = {"axis": None, "receptive_field": None, "settle": None}
+    manifest = {"outputs": [{"axis": 2, "receptive_field": 9}, static], "stream": stream}
     assert window(manifest, 4) == 13
     assert window(manifest, 34) is None
-    assert window({**manifest, "outputs": [{"receptive_field": None}]}, 4) is None
+    assert window({**manifest, "outputs": [{"axis": 2, "receptive_field": None}]}, 4) is None
+    assert window({**manifest, "outputs": [{**static, "settle": 0}]}, 4) is None
 
 
 def test_rows() -> None:
