@@ -44,7 +44,7 @@ _HOME = {"Conversion": "api", "convert": "api", "StreamSession": "runtime"}
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"pulsify.{_HOME.get(name, 'errors')}"), name)
+    return getattr(importlib.import_module(f"{__name__}.{_HOME.get(name, 'errors')}"), name)
 
 
 def __dir__() -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from pulsify.graph import Graph
 
-__all__ = ["KEY", "VERSION", "evaluate", "loads", "manifest", "pulsed_shape", "write"]
+__all__ = ["KEY", "VERSION", "compiled", "evaluate", "loads", "manifest", "pulsed_shape", "write"]
 
 KEY = "pulsify.manifest"
 VERSION = 1
@@ -52,6 +52,14 @@ def evaluate(expression: int | str, **symbols: int) -> int:
     if isinstance(expression, int):
         return expression
     return walk(ast.parse(expression, mode="eval").body)
+
+
+def compiled(expression: int | str, symbol: str) -> Callable[[int], int]:
+    """The same as a function of one symbol, for what is evaluated on every pulse. ValueError if it is no expression."""
+    evaluate(expression, **{symbol: 1 << 40})
+    code = compile(f"lambda {symbol}: {expression}", "<manifest>", "eval")
+    function: Callable[[int], int] = eval(code, {"__builtins__": {}, "min": min, "max": max})
+    return function
 
 
 def loads(metadata: Mapping[str, str]) -> dict[str, Any]:

@@ -209,7 +209,7 @@ def run_stream(
     static = {k: v for k, v in inputs.items() if k not in streams}
     client = StreamSession(session, static=static, pulse=pulse, filler=float("nan"))
     sizes = {n: inputs[n].shape[a] for n, a in streams.items()}
-    ratio = {n: max(1, round(client._ratio(n))) for n in streams}
+    ratio = {n: max(1, round(client.ratio[n])) for n in streams}
     total = min(sizes[n] // ratio[n] for n in streams)
     at, parts = 0, []
     while at < total:
