@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 
 from models.peer import pulsed
@@ -32,6 +33,18 @@ def _contiguous(array: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(array).reshape(array.shape)
 
 
+def _free_of_rank(model: onnx.ModelProto, names: set[str]) -> bytes:
+    """The model with no shape declared for those outputs: one of another rank than declared cannot be bound, and a
+    Squeeze without axes gives another rank to a batch of one."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    for o in copy.graph.output:
+        if o.name in names:
+            o.type.tensor_type.ClearField("shape")
+    data: bytes = copy.SerializeToString()
+    return data
+
+
 class Bound:
     """The emitted model, all its inputs and outputs bound once: a state that the manifest lets be bound in place has one
     buffer, every other a pair that takes turns."""
@@ -39,9 +52,9 @@ class Bound:
     #: Pulses compared with states fed back by hand before any is timed.
     CHECKED = 5
 
-    def __init__(self, model: bytes, done: Conversion):
-        self._session = open_session(model)
+    def __init__(self, model: onnx.ModelProto, done: Conversion):
         m = done.manifest
+        self._session = open_session(_free_of_rank(model, {o["name"] for o in m["outputs"] if o["axis"] is None}))
         feeds = _pulse_inputs(done)
         shapes = {i.name: i.shape for i in self._session.get_inputs()}
         if m["valid"] is not None:

@@ -76,9 +76,9 @@ def _row(entry: Entry, batch: Path, pulse: int, levels: Sequence[str], seconds: 
     done = None
     for level in levels:
         done = _convert(batch, entry, pulse, level)
-        data = done.model.SerializeToString()
-        steps[f"bound {level}"] = Bound(data, done).step
-        steps[f"client {level}"] = Client(data, done).step
+        model = done.model
+        steps[f"bound {level}"] = Bound(model, done).step
+        steps[f"client {level}"] = Client(model.SerializeToString(), done).step
         row["levels"][level] = _counts(done)
     assert done is not None
     if with_tract:
@@ -169,7 +169,7 @@ def measure(names: Iterable[str], pulses: Sequence[int], levels: Sequence[str], 
                 except BrokenProcessPool:
                     continue
                 except (DownloadError, PulsifyError) as e:
-                    click.echo(f"{name}: {e}", err=True)
+                    click.echo(f"{name}: left out: {e}", err=True)
                     break
 
 

@@ -42,8 +42,7 @@ def test_models_of_the_harness_are_exact(name: str) -> None:
 def test_bound_states_are_fed_back() -> None:
     """What the bound session gives after seven pulses is what feeding arrays back by hand gives."""
     done = convert(entries(["crn-ahead"])[0].batch(), axis="S", pulse=1)
-    data = done.model.SerializeToString()
-    bound, session = Bound(data, done), open_session(data)
+    bound, session = Bound(done.model, done), open_session(done.model.SerializeToString())
     feeds = make_inputs(done.batch, 1, np.random.default_rng(0))
     feeds |= {s["input"]: np.zeros(s["shape"], s["dtype"]) for s in done.manifest["states"]}
     feeds |= {done.manifest["valid"]["input"]: np.array([1])} if done.manifest["valid"] else {}
