@@ -1,7 +1,7 @@
 """Turn a batch ONNX model with a symbolic time axis into a streaming (pulsed) ONNX model, and prove it.
 
-``convert`` makes a pulsed model, ``StreamSession`` runs one. Names are imported when first used, so that importing the
-package costs nothing and streaming does not import the compiler.
+``convert`` makes a pulsed model, ``StreamSession`` runs one, ``StreamBatch`` runs many streams at a time. Names are
+imported when first used, so that importing the package costs nothing and streaming does not import the compiler.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
         UsageError,
         VerificationError,
     )
-    from pulsify.runtime import StreamSession
+    from pulsify.runtime import StreamBatch, StreamSession
 
 __version__ = "0.1.0"
 
@@ -31,6 +31,7 @@ __all__ = [
     "ModelError",
     "PulsifyError",
     "Refusal",
+    "StreamBatch",
     "StreamSession",
     "UsageError",
     "VerificationError",
@@ -38,7 +39,7 @@ __all__ = [
     "convert",
 ]
 
-_HOME = {"Conversion": "api", "convert": "api", "StreamSession": "runtime"}
+_HOME = {"Conversion": "api", "convert": "api", "StreamBatch": "runtime", "StreamSession": "runtime"}
 
 
 def __getattr__(name: str) -> Any:

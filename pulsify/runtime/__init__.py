@@ -7,7 +7,8 @@ stream by themselves, under any package name (imports are relative for that reas
 keeps account of one stream, ``saved`` writes one down; ``session`` and ``batch`` are the two clients.
 """
 
+from .batch import StreamBatch
 from .model import open_session
 from .session import StreamSession
 
-__all__ = ["StreamSession", "open_session"]
+__all__ = ["StreamBatch", "StreamSession", "open_session"]

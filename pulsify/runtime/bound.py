@@ -18,16 +18,17 @@ from .model import Model, Port, Sizes
 __all__ = ["Bound", "Memory", "Unbound", "fill_statics", "runner"]
 
 class Memory:
-    """Two sets of arrays for the states of up to ``rows`` rows; one where a state is written in place."""
+    """Two sets of arrays for the states of up to ``rows`` rows; one array for a state that is written in place, unless
+    each is wanted ``twice``: then a pulse that fails leaves what it read as it was."""
 
-    def __init__(self, model: Model, sizes: Sizes, rows: int | None = None):
+    def __init__(self, model: Model, sizes: Sizes, rows: int | None = None, twice: bool = False):
         wide = sizes if rows is None or model.batch is None else {**sizes, model.batch: rows}
         self.sets: list[list[np.ndarray]] = [[], []]
         for s in model.states:
             shape = model.shape(s.past, wide, model.unit)
             first = np.zeros(int(np.prod(shape or ())), s.past.dtype)
             self.sets[0].append(first)
-            self.sets[1].append(first if s.in_place else np.zeros_like(first))
+            self.sets[1].append(first if s.in_place and not twice else np.zeros_like(first))
 
 
 class Bound:
@@ -45,11 +46,12 @@ class Bound:
         self.valid = self._array(model.valid, 0) if model.valid is not None else None
         self.inputs: list[np.ndarray] = []
         self.outputs: list[np.ndarray] = []
+        shapes = [model.shape(s.past, sizes, model.unit) or () for s in model.states]
         self._sets = [
-            [flat[: int(np.prod(shape))].reshape(shape) for flat, shape in zip(flats, self._state_shapes(), strict=True)]
+            [flat[: int(np.prod(shape))].reshape(shape) for flat, shape in zip(flats, shapes, strict=True)]
             for flats in self._memory.sets
         ]
-        alike = all(s.in_place for s in model.states)
+        alike = all(a is b for a, b in zip(*self._memory.sets, strict=True))
         self._ios = [model.session.io_binding() for _ in range(1 if alike else 2)]
         self._turn, self._turns = 0, len(self._ios)
         for k, io in enumerate(self._ios):
@@ -65,9 +67,6 @@ class Bound:
 
     def _array(self, port: Port, size: int) -> np.ndarray:
         return np.zeros(self._model.shape(port, self._sizes, size) or (), port.dtype)
-
-    def _state_shapes(self) -> list[tuple[int, ...]]:
-        return [self._model.shape(s.past, self._sizes, self._model.unit) or () for s in self._model.states]
 
     def resize(self, size: int) -> None:
         """Bind arrays for pulses of ``size`` frames; states stay."""

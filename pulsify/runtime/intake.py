@@ -25,6 +25,7 @@ class Intake:
             if port.dtype is None:
                 raise ModelError("cannot stream this model", why=f"its input {port.name!r} is not a tensor of a type numpy has")
         self._model, self._asked = model, sizes
+        self.sizes: Sizes = {}
         self._names = [p.name for p in model.inputs]
         self._single = model.inputs[0] if len(model.inputs) == 1 else None
         self.reset()
@@ -35,8 +36,16 @@ class Intake:
             raise ClientError(f"a batch of {length}", why=f"static inputs hold {self._asked[dim]} rows")
         self.reset()
 
+    def agree(self, sizes: Sizes) -> None:
+        """Take over what another stream knew of the dimensions. ClientError where it knew better."""
+        for dim, length in sizes.items():
+            if self.sizes.get(dim, length) != length:
+                raise ClientError("cannot add this stream", why=f"{dim} is {length} in it, {self.sizes[dim]} here")
+        if not sizes.keys() <= self.sizes.keys():
+            self.sizes, self.fresh = {**self.sizes, **sizes}, True
+
     def reset(self, sizes: Sizes | None = None) -> None:
-        """Forget the sizes that chunks had; or take those of another stream."""
+        """Forget the sizes that chunks had; or take others."""
         self.sizes = dict(self._asked if sizes is None else sizes)
         self.fresh = True  # whether sizes may have changed since the flag was cleared
         self._around: tuple[tuple[int, ...], tuple[int, ...]] | None = None

@@ -50,6 +50,7 @@ class StreamSession(Client):
             self._intake.ask(self._model.batch, batch)
         self._bound: Bound | Unbound | None = None
         self._bound_sizes: Sizes = {}
+        self._limited = (self.manifest.get("stream") or {}).get("most") is not None
         self.reset()
 
     def reset(self) -> None:
@@ -68,14 +69,13 @@ class StreamSession(Client):
         if self._over is not None:
             raise self._over
         arrays = self._intake.admit(named if chunks is None else {**chunks, **named})
+        stream = self._stream
+        if self._limited:
+            stream.check(arrays)
         if not self._begun or self._intake.fresh:
             self._need_statics(self._static)
-            stream = self._stream
-            stream.push(arrays)
             self._begin()
-        else:
-            stream = self._stream
-            stream.push(arrays)
+        stream.push(arrays)
         while size := self._size(stream.whole()):
             self._run(size, size)
         for queue in stream.queues:

@@ -140,11 +140,13 @@ class Stream:
         self.last: dict[str, Any] = {}  # static outputs after the last pulse
         self.done = False
 
+    def check(self, arrays: Sequence[np.ndarray]) -> None:
+        """ClientError if with these chunks the stream gets too long for the model."""
+        frames = arrays[0].shape[self._axes[0]] + self.received[0]
+        check_most(self._model, frames * self._unit // self._pers[0])
+
     def push(self, arrays: Sequence[np.ndarray]) -> None:
-        """Chunks, one per streaming input. ClientError if the stream gets too long for the model; then nothing changed."""
-        if self._model.manifest.get("stream", {}).get("most") is not None:
-            frames = arrays[0].shape[self._axes[0]] + self.received[0]
-            check_most(self._model, frames * self._unit // self._pers[0])
+        """Chunks, one per streaming input, that were checked."""
         for k, array in enumerate(arrays):
             self.queues[k].push(array)
             self.received[k] += array.shape[self._axes[k]]
@@ -163,7 +165,8 @@ class Stream:
                 queue.fill(target, frames)
             if frames < target.shape[self._axes[k]]:
                 rest = target[(*self._model.inputs[k].before, slice(frames, None))]
-                rest[...] = "" if rest.dtype.kind == "O" else filler if rest.dtype.kind == "f" else 0
+                # Text that a cast to numbers takes, too.
+                rest[...] = "0" if rest.dtype.kind == "O" else filler if rest.dtype.kind == "f" else 0
 
     def advance(self, outputs: Sequence[Any], size: int, real: int) -> None:
         """Account for a pulse of ``size`` frames, ``real`` of them real, that gave ``outputs``."""
@@ -185,13 +188,14 @@ class Stream:
             out.update(self.last)
         return out
 
-    def total(self) -> int:
-        """Frames received. ClientError if that is no whole number."""
-        frames = self.received[0] * self._unit
+    def total(self, more: Sequence[np.ndarray] | None = None) -> int:
+        """Frames received, with ``more`` chunks. ClientError if that is no whole number."""
+        received = self.received[0] + (more[0].shape[self._axes[0]] if more else 0)
+        frames = received * self._unit
         if frames % self._pers[0]:
             port = self._model.inputs[0]
             raise ClientError(
-                f"a stream of {self.received[0]} frames on {port.name!r}",
+                f"a stream of {received} frames on {port.name!r}",
                 why=f"the input holds {self._model.ratio(port)} frames per frame of {self._model.symbol}",
             )
         return frames // self._pers[0]
