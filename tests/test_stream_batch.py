@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,9 +13,10 @@ from hypothesis import strategies as st
 
 from pulsify import ClientError, StreamBatch, StreamSession
 from pulsify.api import Conversion, convert
-from tests.contract_check import _compare, random_inputs
+from tests.contract_check import random_inputs
 from tests.graphs import G
 from tests.profiles import examples
+from tests.streams import Recording, drive
 from tests.test_runtime import FILES, NAMES, PADDED, batch, equal, joined, pulsed
 
 
@@ -75,33 +75,6 @@ def made(name: str, pulse: int | str) -> tuple[Conversion, bytes, ort.InferenceS
     return _made[name, pulse]
 
 
-@dataclass
-class Live:
-    """A recording, how much of it was fed, and what came back."""
-
-    inputs: dict[str, np.ndarray]
-    length: int
-    at: int = 0
-    parts: list[dict[str, np.ndarray]] = field(default_factory=list)
-
-    def chunk(self, c: Conversion, n: int) -> dict[str, np.ndarray]:
-        out = {}
-        for i in c.manifest["inputs"]:
-            if i["axis"] is not None:
-                ratio = self.inputs[i["name"]].shape[i["axis"]] // self.length
-                out[i["name"]] = np.take(self.inputs[i["name"]], range(self.at * ratio, (self.at + n) * ratio), axis=i["axis"])
-        self.at += n
-        return out
-
-    def check(self, c: Conversion, session: ort.InferenceSession) -> None:
-        want = dict(zip([o.name for o in session.get_outputs()], session.run(None, self.inputs), strict=True))
-        got = {}
-        for o in c.manifest["outputs"]:
-            rows = [p[o["name"]] for p in self.parts if o["name"] in p]
-            got[o["name"]] = rows[-1] if o["axis"] is None else np.concatenate(rows, axis=o["axis"])
-        _compare(c, want, got, self.length, "of a batch")
-
-
 @pytest.mark.parametrize(("name", "pulse"), CASES)
 @given(data=st.data())
 @examples(12)
@@ -111,37 +84,13 @@ def test_rows_join_and_leave(name: str, pulse: int | str, data: st.DataObject) -
     shared = {"bias": np.array([[0.5], [-1.0]], np.float32)} if name == "conditioned" else {}
     client = StreamBatch(file, static=shared, pulse=data.draw(st.sampled_from([None, 2, 6]), "pulse") if pulse == "P" else None, filler=np.nan)
     rng = np.random.default_rng(data.draw(st.integers(0, 9), "seed"))
-    live: dict[int, Live] = {}
-    joins, ended = data.draw(st.integers(1, 6), "rows"), 0
-    while joins or live:
-        if joins and (not live or data.draw(st.booleans(), "join")):
-            length = data.draw(st.integers(1, 30), "length")
-            inputs = {**random_inputs(c, length, rng), **shared}
-            own = {"gain": inputs["gain"]} if name == "conditioned" else {}
-            live[client.add(static=own)] = Live(inputs, length)
-            joins -= 1
-        if live and data.draw(st.integers(0, 9), "leave") == 0:
-            row = data.draw(st.sampled_from(sorted(live)), "gone")
-            client.remove(row)
-            del live[row]
-        if live and data.draw(st.integers(0, 4), "move") == 0:
-            row = data.draw(st.sampled_from(sorted(live)), "moves")
-            saved = client.save(row)
-            client.remove(row)
-            live[client.add(state=saved)] = live.pop(row)
-        fed = {r: min(s.length - s.at, data.draw(st.integers(0, 13), "frames")) for r, s in live.items() if data.draw(st.booleans(), "fed")}
-        idle = {r: client.save(r) for r in live if r not in fed}
-        ends = [r for r, n in fed.items() if live[r].at + n == live[r].length]
-        out = client.feed({r: live[r].chunk(c, n) for r, n in fed.items() if n or r not in ends}, ends)
-        assert set(out) == set(fed)
-        for r, o in out.items():
-            live[r].parts.append(o)
-        assert {r: client.save(r) for r in idle} == idle
-        for r in ends:
-            assert r not in client
-            live.pop(r).check(c, session)
-            ended += 1
-    assert len(client) == 0
+    waiting = []
+    for _ in range(data.draw(st.integers(1, 6), "rows")):
+        length = data.draw(st.integers(1, 30), "length")
+        inputs = {**random_inputs(c, length, rng), **shared}
+        waiting.append(Recording(inputs, length, {"gain": inputs["gain"]} if name == "conditioned" else {}))
+    for done in drive(data, client, c, waiting):
+        done.check(c, session)
 
 
 def test_rows_that_are_fed_are_run_together() -> None:

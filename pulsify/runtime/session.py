@@ -75,12 +75,16 @@ class StreamSession(Client):
         if not self._begun or self._intake.fresh:
             self._need_statics(self._static)
             self._begin()
+        bound = self._bound
+        assert bound is not None
+        if stream.direct(arrays, bound.inputs):
+            self._step(bound, bound.size, bound.size)
+            return stream.collect(self._none)
         stream.push(arrays)
         while size := self._size(stream.whole()):
             self._run(size, size)
         for queue in stream.queues:
-            if queue.parts:
-                queue.own()
+            queue.own()
         return stream.collect(self._none)
 
     def finish(self) -> dict[str, Any]:
@@ -155,12 +159,17 @@ class StreamSession(Client):
         self._begun = True
 
     def _run(self, size: int, real: int) -> None:
+        """A pulse of ``size`` frames, the first ``real`` of them from those that wait."""
         bound = self._bound
         assert bound is not None
         if size != bound.size:
             bound.resize(size)
         self._stream.fill(bound.inputs, real, self._filler)
-        bound.real(real)
+        self._step(bound, size, real)
+
+    def _step(self, bound: Bound | Unbound, size: int, real: int) -> None:
+        if bound.valid is not None:
+            bound.real(real)
         try:
             bound.run()
         except ClientError as e:
