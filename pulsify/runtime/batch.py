@@ -17,8 +17,9 @@ import onnxruntime as ort
 
 from ..errors import ClientError
 from . import saved
-from .bound import Bound, Memory, Unbound, runner
+from .bound import Memory, runner
 from .client import Client
+from .compact import Compact
 from .model import Model, Port, resolve
 from .stream import Stream, check_length
 
@@ -84,8 +85,8 @@ class StreamBatch(Client):
         self._homes: list[np.ndarray] = []  # of each state, [slot, *axes besides the batch]
         self._free: list[int] = []
         self._resident: list[_Row] = []  # rows whose states are in the compact batch, in its order
-        self._compact: _Compact | None = None
-        self._bound: OrderedDict[int, _Compact] = OrderedDict()
+        self._compact: Compact | None = None
+        self._bound: OrderedDict[int, Compact] = OrderedDict()
         self._memory: Memory | None = None
         self._none: dict[str, np.ndarray] = {}
         self._grow(4)
@@ -291,7 +292,7 @@ class StreamBatch(Client):
             row.stream.fill(inputs, real, self._filler)
         self._run(compact, rows, reals)
 
-    def _run(self, compact: _Compact, rows: list[_Row], reals: list[int]) -> None:
+    def _run(self, compact: Compact, rows: list[_Row], reals: list[int]) -> None:
         run, size = compact.run, compact.run.size
         if run.valid is not None:
             run.valid[:] = reals
@@ -303,7 +304,7 @@ class StreamBatch(Client):
         for row, real, outputs in zip(rows, reals, compact.outputs(), strict=True):
             row.stream.advance(outputs, size, real)
 
-    def _isolate(self, compact: _Compact, rows: list[_Row], reals: list[int], e: ClientError) -> None:
+    def _isolate(self, compact: Compact, rows: list[_Row], reals: list[int], e: ClientError) -> None:
         """Run the rows of a pulse that failed one by one; the states are still those of before."""
         if len(rows) == 1:
             number = next(n for n, r in self._rows.items() if r is rows[0])
@@ -316,7 +317,7 @@ class StreamBatch(Client):
                 target[...] = array
             self._run(alone, [row], [real])
 
-    def _gather(self, rows: list[_Row], size: int) -> _Compact:
+    def _gather(self, rows: list[_Row], size: int) -> Compact:
         """The compact batch with the states of exactly these rows, for pulses of ``size`` frames."""
         if self._compact is None or rows != self._resident or self._intake.fresh:
             self._evict()
@@ -342,7 +343,7 @@ class StreamBatch(Client):
                     home[slots] = np.moveaxis(state, axis, 0)[at]
         self._resident, self._compact = [], None
 
-    def _bound_for(self, rows: int, size: int) -> _Compact:
+    def _bound_for(self, rows: int, size: int) -> Compact:
         m, sizes = self._model, self._intake.sizes
         if self._intake.fresh:
             self._bound.clear()
@@ -352,7 +353,7 @@ class StreamBatch(Client):
         found = self._bound.pop(rows, None)
         if found is None:
             run = runner(m, {**sizes, m.batch or "": rows}, size, self._memory)
-            found = _Compact(run, rows, self._input_axes, self._output_axes)
+            found = Compact(run, rows, self._input_axes, self._output_axes)
         self._bound[rows] = found
         if len(self._bound) > BOUND:
             self._bound.popitem(last=False)
@@ -362,37 +363,6 @@ class StreamBatch(Client):
         if not self._none or self._intake.fresh:
             self._none = self._empty(None, self._intake.sizes)
         return self._none
-
-
-class _Compact:
-    """A bound batch of some rows, and each row's part of its arrays."""
-
-    def __init__(self, run: Bound | Unbound, rows: int, input_axes: list[int], output_axes: list[int | None]):
-        self.run, self._rows, self._input_axes, self._output_axes = run, rows, input_axes, output_axes
-        self._views()
-
-    def _views(self) -> None:
-        self._size = self.run.size
-        self.inputs = [[_part(a, axis, i) for a, axis in zip(self.run.inputs, self._input_axes, strict=True)] for i in range(self._rows)]
-        self._outputs = self._parts() if isinstance(self.run, Bound) else None
-
-    def _parts(self) -> list[list[Any]]:
-        pairs = list(zip(self.run.outputs, self._output_axes, strict=True))
-        return [[_part(a, axis, i) for a, axis in pairs] for i in range(self._rows)]
-
-    def outputs(self) -> list[list[Any]]:
-        """Of each row, what the last pulse gave."""
-        return self._outputs or self._parts()
-
-    def resize(self, size: int) -> None:
-        """Pulses of ``size`` frames from now on."""
-        if size != self._size:
-            self.run.resize(size)
-            self._views()
-
-
-def _part(array: Any, axis: int | None, row: int) -> Any:
-    return array if axis is None else array[(*(slice(None),) * axis, slice(row, row + 1))]
 
 
 def _axis(model: Model, port: Port) -> int | None:
