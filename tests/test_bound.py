@@ -118,7 +118,37 @@ def test_static_outputs_whose_shape_is_known_afterwards() -> None:
     flags = np.array([0, 1, 1, 0, 2])
     session = StreamSession(pulsed(model, 2), static={"flags": flags})
     parts = [session.feed(x=x[:, :, :4]), session.feed(x=x[:, :, 4:]), session.finish()]
-    assert isinstance(session._bound, Unbound)
+    assert isinstance(session._bound, Bound)
     assert np.array_equal(parts[0][found], [[1, 2, 4]])
     (want,) = ort.InferenceSession(model.SerializeToString()).run([y], {"x": x, "flags": flags})
     assert np.allclose(np.concatenate([p[y] for p in parts], axis=2), want, atol=1e-5)
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_static_outputs_of_another_rank_than_declared(rows: int) -> None:
+    """A Squeeze without axes takes away a batch of one."""
+    g = G()
+    x = g.input("x", ["N", 2, "S"])
+    means = g("Squeeze", g("ReduceMean", x, g.ints(2), keepdims=1))
+    session = StreamSession(pulsed(g.model(g("Tanh", x), means), 2))
+    x = RNG.standard_normal((rows, 2, 6)).astype(np.float32)
+    first = session.feed(x=x[:, :, :4])[means]
+    assert np.allclose(first, np.squeeze(x[:, :, :4].mean(2)), atol=1e-6)
+    assert first.shape == ((2,) if rows == 1 else (2, 2))
+    assert np.allclose(session.feed(x=x[:, :, 4:])[means], np.squeeze(x.mean(2)), atol=1e-6)
+    session.load(session.save())
+    assert np.allclose(session.finish()[means], np.squeeze(x.mean(2)), atol=1e-6)
+
+
+def test_text_is_run_with_a_dict() -> None:
+    g = G()
+    x, label = g.input("x", [1, "S"]), g.input("label", [2], onnx.TensorProto.STRING)
+    kept = g("Identity", label)
+    data = pulsed(g.model(g("CumSum", x, g.const(1, np.int64)), kept, **{kept: onnx.TensorProto.STRING}), 2)
+    session = StreamSession(data, static={"label": np.array(["a", "b"], object)})
+    parts = [session.feed(x=np.ones((1, n), np.float32)) for n in (1, 2, 3)]
+    assert isinstance(session._bound, Unbound)
+    assert list(parts[1][kept]) == ["a", "b"]
+    (name,) = session.delay
+    got = np.concatenate([*(p[name] for p in parts), session.finish()[name]], axis=1)
+    assert np.array_equal(got, [[1, 2, 3, 4, 5, 6]])

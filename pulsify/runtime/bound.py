@@ -1,8 +1,9 @@
 """Runs pulses in memory that was bound once.
 
-Every input, output and state is an array whose address onnxruntime was told. A state that may be written where it is
-read has one array, others two that change places after every pulse. What cannot be bound (strings, outputs whose shape
-is known only afterwards) makes :class:`Unbound` run the model with a dict per pulse instead; both look the same.
+Every input, streaming output and state is an array whose address onnxruntime was told. A state that may be written where
+it is read has one array, others two that change places after every pulse. Static outputs are onnxruntime's to allocate:
+their shape may depend on values. What cannot be bound (text, frames of a shape that nobody declared) makes
+:class:`Unbound` run the model with a dict per pulse instead; both look the same.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ class Bound:
     """A model bound for fixed ``sizes`` and a pulse of ``size`` frames.
 
     ``inputs``, ``statics`` and ``valid`` (None if the model has no such input) are to be filled before :meth:`run`,
-    ``outputs`` are good until the next one. ``states`` are what the next run reads. All in the order of the manifest.
+    ``outputs`` are good until the next one; with ``fixed`` they are always the same arrays. ``states`` are what the next
+    run reads. All in the order of the manifest.
     """
 
     def __init__(self, model: Model, sizes: Sizes, size: int, memory: Memory | None = None):
@@ -54,7 +56,11 @@ class Bound:
         alike = all(a is b for a, b in zip(*self._memory.sets, strict=True))
         self._ios = [model.session.io_binding() for _ in range(1 if alike else 2)]
         self._turn, self._turns = 0, len(self._ios)
+        #: Outputs that onnxruntime allocates, by place; bound first, so that these are their places in a binding as well.
+        self._loose = {i: p.name for i, p in enumerate(model.outputs) if p.axis is None and p.element < 16}
+        self.fixed = not self._loose
         for k, io in enumerate(self._ios):
+            self._loosen(io)
             for state, past, present in zip(model.states, self._sets[k], self._sets[1 - k], strict=True):
                 _bind_input(io, state.past, past)
                 _bind_output(io, state.past, present, state.present)
@@ -74,12 +80,17 @@ class Bound:
             return
         self.size = size
         self.inputs = [self._array(p, size) for p in self._model.inputs]
-        self.outputs = [self._array(p, size) for p in self._model.outputs]
+        self.outputs = [np.zeros(0) if k in self._loose else self._array(p, size) for k, p in enumerate(self._model.outputs)]
         for io in self._ios:
             for port, array in zip(self._model.inputs, self.inputs, strict=True):
                 _bind_input(io, port, array)
-            for port, array in zip(self._model.outputs, self.outputs, strict=True):
-                _bind_output(io, port, array, port.name)
+            for k, (port, array) in enumerate(zip(self._model.outputs, self.outputs, strict=True)):
+                if k not in self._loose:
+                    _bind_output(io, port, array, port.name)
+
+    def _loosen(self, io: Any) -> None:
+        for name in self._loose.values():
+            io.bind_output(name, "cpu")
 
     @property
     def states(self) -> list[np.ndarray]:
@@ -99,8 +110,15 @@ class Bound:
 
     def run(self) -> None:
         """One pulse. Where it fails, states that are not written in place are as they were. ClientError."""
+        io = self._ios[self._turn]
         try:
-            self._run(self._ios[self._turn])
+            if self._loose:
+                self._loosen(io)
+            self._run(io)
+            if self._loose:
+                values = io.get_outputs()
+                for at, k in enumerate(self._loose):
+                    self.outputs[k] = values[at].numpy()
         except Exception as e:
             raise failure(e) from e
         if self._turns == 2:
@@ -109,6 +127,8 @@ class Bound:
 
 class Unbound:
     """The same with a dict of arrays per pulse."""
+
+    fixed = False
 
     def __init__(self, model: Model, sizes: Sizes, size: int, memory: Memory | None = None):
         self._model, self._sizes, self.size = model, sizes, 0
@@ -155,8 +175,9 @@ class Unbound:
 def runner(model: Model, sizes: Sizes, size: int, memory: Memory | None = None) -> Bound | Unbound:
     """Bound where everything can be bound."""
     ports = [*model.inputs, *model.statics, *model.outputs, *(s.past for s in model.states)]
-    fixed = all(p.dtype is not None and p.dtype.kind != "O" and model.shape(p, sizes, size) is not None for p in ports)
-    return (Bound if fixed else Unbound)(model, sizes, size, memory)
+    told = all(p.axis is None or model.shape(p, sizes, size) is not None for p in model.outputs)
+    plain = all(p.dtype is not None and p.dtype.kind != "O" for p in ports)
+    return (Bound if told and plain else Unbound)(model, sizes, size, memory)
 
 
 def failure(e: Exception) -> ClientError:

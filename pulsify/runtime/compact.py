@@ -19,7 +19,7 @@ class Compact:
     def _views(self) -> None:
         self._size = self.run.size
         self.inputs = [[_part(a, axis, i) for a, axis in zip(self.run.inputs, self._input_axes, strict=True)] for i in range(self._rows)]
-        self._outputs = self._parts() if isinstance(self.run, Bound) else None
+        self._outputs = self._parts() if self.run.fixed else None
 
     def _parts(self) -> list[list[Any]]:
         pairs = list(zip(self.run.outputs, self._output_axes, strict=True))

@@ -129,7 +129,8 @@ def _restore(model: Model, counts: Mapping[str, Any], arrays: Mapping[str, np.nd
             raise ValueError(f"{crop.waiting} frames of {crop.port.name!r} are held")
     for port in model.outputs:
         if port.axis is None and f"running/{port.name}" in arrays:
-            stream.last[port.name] = _like(port, arrays[f"running/{port.name}"], sizes, model)
+            # Of any shape: it is handed out, not fed back.
+            stream.last[port.name] = arrays[f"running/{port.name}"]
     states = None
     if counts["begun"]:
         states = [_like(s.past, arrays[f"state/{s.past.name}"], sizes, model) for s in model.states]
