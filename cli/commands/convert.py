@@ -4,34 +4,20 @@ from __future__ import annotations
 
 import difflib
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from pulsify.errors import InternalError, PulsifyError, UsageError, internal
 
 from .. import console, failures
-
-if TYPE_CHECKING:
-    from pulsify.adapt import Changes
-    from pulsify.pipeline import Options
-    from pulsify.stages.load import Source
+from ..request import FILE, PULSE, Request, streaming
 
 
 @click.command(short_help="Convert a model; meant where no command is named.")
-@click.argument("model", required=False)
-@click.option(
-    "--axis", "axes", multiple=True, metavar="S",
-    help="The symbol that is time, or an axis of an input as input:2 (repeatable; also where the file has a number). "
-    "Found if left out and there is one candidate.",
-)  # fmt: skip
-@click.option(
-    "--pulse", default="P", metavar="4", show_default=True,
-    help="Frames per call, or a name: then any legal pulse is taken, chosen per call.",
-)  # fmt: skip
+@click.argument("model", required=False, type=FILE)
+@streaming(PULSE)
 @click.option(
     "-o", "--output", metavar="OUT",
     help="Where to write. Default: beside the model, named after it and the pulse (model.p4.onnx).",
@@ -41,23 +27,6 @@ if TYPE_CHECKING:
     help="Print the graph after this stage as text (-o: into a file) and stop. 'list' lists the stages.",
 )  # fmt: skip
 @click.option(
-    "--optimize", type=click.Choice(["none", "speed", "size"]), default="speed", show_default=True,
-    help="Make the pulsed model fast, or its states small, or leave the graph as it is.",
-)  # fmt: skip
-@click.option("--outputs", metavar="A,B", help="Keep these outputs only.")
-@click.option("--bind", "binds", multiple=True, metavar="NAME=VALUE", help="Make an input a constant (repeatable).")
-@click.option(
-    "--state",
-    "states",
-    multiple=True,
-    metavar="IN:OUT",
-    help="An input and an output that are a state the author exposed: carried by the pulsed model (repeatable).",
-)
-@click.option("--unbake", is_flag=True, help="Free Reshapes in which the exporter wrote the length of its example.")
-@click.option(
-    "--length-input", "--length", "lengths", multiple=True, metavar="NAME", help="An input that holds the number of frames (repeatable)."
-)
-@click.option(
     "--report", metavar="FILE.json", help="Write all that is printed, and more, as JSON. '-' prints it instead."
 )
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing when all is well.")
@@ -65,20 +34,14 @@ if TYPE_CHECKING:
 @click.option("--debug", is_flag=True, help="Show the traceback of a failure.")
 def command(
     model: str | None,
-    axes: Sequence[str],
     pulse: str,
     output: str | None,
     until: str | None,
-    optimize: str,
-    outputs: str | None,
-    binds: Sequence[str],
-    states: Sequence[str],
-    lengths: Sequence[str],
-    unbake: bool,
     report: str | None,
     quiet: bool,
     no_verify: bool,
     debug: bool,
+    **asked: Any,
 ) -> None:
     """Convert MODEL into a pulsed model, verify it against the batch model in onnxruntime, and write it."""
     if until == "list":
@@ -92,7 +55,7 @@ def command(
 
         check_target(report, Path(model))
     try:
-        request = Request(model, tuple(axes), pulse, outputs, tuple(binds), tuple(states), tuple(lengths), unbake, optimize)
+        request = Request(model, pulse=pulse, **asked)
         if until is not None:
             _dump(request, until, output)
         else:
@@ -109,58 +72,8 @@ def command(
         _write_report(report, record)
 
 
-@dataclass(frozen=True)
-class Request:
-    """What a command line asks of a model."""
-
-    model: str
-    axes: tuple[str, ...]
-    pulse: str
-    outputs: str | None
-    binds: tuple[str, ...]
-    states: tuple[str, ...]
-    lengths: tuple[str, ...]
-    unbake: bool
-    optimize: str
-
-    @property
-    def options(self) -> Options:
-        from pulsify.api import parse_level, parse_pulse
-        from pulsify.pipeline import Options
-        from pulsify.stages.load import AxisSpec
-
-        return Options(AxisSpec.parse(self.axes), parse_pulse(self.pulse), parse_level(self.optimize))
-
-    @property
-    def changes(self) -> Changes:
-        from pulsify.adapt import Changes
-
-        return Changes(
-            bind=dict(_pair("--bind", "NAME=VALUE", text, "=") for text in self.binds),
-            states=dict(_pair("--state", "IN:OUT", text, ":") for text in self.states),
-            outputs=[name.strip() for name in self.outputs.split(",")] if self.outputs is not None else (),
-            lengths=self.lengths,
-            unbake=self.unbake,
-        )
-
-    def source(self) -> Source:
-        """The batch model, changed as asked."""
-        from pulsify.adapt import adapt
-        from pulsify.stages.load import read
-
-        return adapt(read(Path(self.model)), self.changes, self.options.axis)
-
-
-def _pair(option: str, form: str, text: str, separator: str) -> tuple[str, str]:
-    name, found, value = text.partition(separator)
-    if not (name and found and value):
-        raise UsageError(f"{option} {text}", why=f"it takes {form}")
-    return name, value
-
-
 def _convert(request: Request, output: str | None, no_verify: bool, quiet: bool, record: dict[str, Any]) -> None:
     with console.busy("loading", quiet):
-        from pulsify.api import convert
         from pulsify.files import check_target
 
         from .. import summary
@@ -169,10 +82,7 @@ def _convert(request: Request, output: str | None, no_verify: bool, quiet: bool,
     if model.is_file():
         check_target(target, model)
     try:
-        with console.busy(f"converting {model.name}", quiet):
-            done = convert(
-                model, axis=request.axes, pulse=request.pulse, changes=request.changes, optimize=request.optimize
-            )
+        done = request.convert(quiet)
     except InternalError as e:
         _hand_over(e, request)
         raise

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pulsify.errors import UsageError
-
 from .. import console
+from ..request import FILE, pair
 
 if TYPE_CHECKING:
     from pulsify.explain import Candidate, Explanation
@@ -22,7 +21,7 @@ _SHOWN = 8
 
 
 @click.command(short_help="Say what a model looks like: time axes, laws, delays, states, obstacles.")
-@click.argument("model")
+@click.argument("model", type=FILE)
 @click.option(
     "--axis", "axes", multiple=True, metavar="S",
     help="Look along this axis only, as for a conversion. Default: every axis that may be time.",
@@ -42,19 +41,12 @@ def command(model: str, axes: Sequence[str], binds: Sequence[str], as_json: bool
         if binds:
             from pulsify.adapt import bind
 
-            source = bind(source, dict(_pair(text) for text in binds))
+            source = bind(source, dict(pair("--bind", "NAME=VALUE", text, "=") for text in binds))
         found = explain(source, list(axes))
     if as_json:
         console.line(json.dumps(as_dict(model, found), indent=1))
     else:
         show(model, found)
-
-
-def _pair(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not (name and equals and value):
-        raise UsageError(f"--bind {text}", why="it takes NAME=VALUE")
-    return name, value
 
 
 def as_dict(model: str, e: Explanation) -> dict[str, Any]:
