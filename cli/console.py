@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -12,7 +12,12 @@ import click
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["busy", "heading", "line", "table"]
+__all__ = ["busy", "count", "facts", "heading", "line", "progress", "table"]
+
+
+def count(n: int, word: str) -> str:
+    """``1 frame``, ``1,000 frames``."""
+    return f"{n:,} {word}{'' if n == 1 else 's'}"
 
 
 def line(text: str = "") -> None:
@@ -28,6 +33,12 @@ def heading(text: str) -> None:
         _rich().print(Text(text, style="bold"), soft_wrap=True)
     else:
         click.echo(text)
+
+
+def facts(rows: Iterable[tuple[str, str]], width: int = 14) -> None:
+    """A line each: a key and what there is to say."""
+    for key, text in rows:
+        click.echo(f"{key:<{width}}{text}" if text else key)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> None:
@@ -60,6 +71,21 @@ def busy(text: str, quiet: bool = False) -> Iterator[None]:
 
     with Console(stderr=True).status(text):
         yield
+
+
+@contextlib.contextmanager
+def progress(text: str, total: int, quiet: bool = False) -> Iterator[Callable[[int, str], None]]:
+    """A bar on a terminal, nothing elsewhere: yields a function of how much is done and a word on how fast."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda done, word: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn(), TextColumn("{task.fields[word]}"))
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(text, total=total, word="")
+        yield lambda done, word: bar.update(task, completed=done, word=word)
 
 
 def _terminal() -> bool:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pulsify import contract
 
 from . import console
+from .console import count
 
 if TYPE_CHECKING:
     from pulsify.api import Conversion
@@ -54,7 +54,7 @@ def show(c: Conversion, target: Path, verify_seconds: float | None) -> None:
     found = f" ({'; '.join(c.graph.notes)})" if c.graph.notes else ""
     console.heading(f"{c.source.path.name if c.source.path else 'model'} -> {target}")
     pulse = (
-        f"{_count(m['pulse'], 'frame')} of {symbol}"
+        f"{count(m['pulse'], 'frame')} of {symbol}"
         if isinstance(m["pulse"], int)
         else f"{m['pulse']} frames of {symbol}, chosen per call"
     )
@@ -77,14 +77,9 @@ def show(c: Conversion, target: Path, verify_seconds: float | None) -> None:
 
 
 def input_delay(m: dict[str, Any], o: dict[str, Any]) -> int | float | None:
-    """The delay of an output in frames of the stream symbol: delay / rate."""
-    if o["axis"] is None:
-        return None
-    step = m["pulse_multiple"]
-    size = m["pulse"] if isinstance(m["pulse"], int) else step
-    frames = contract.evaluate(o["frames"], **({} if isinstance(m["pulse"], int) else {m["pulse"]: step}))
-    exact = Fraction(o["delay"] * size, frames)
-    return int(exact) if exact.denominator == 1 else float(exact)
+    """The delay of an output in frames of the stream symbol."""
+    exact = contract.input_delay(m, o)
+    return exact if exact is None else int(exact) if exact.denominator == 1 else float(exact)
 
 
 def _row(m: dict[str, Any], o: dict[str, Any]) -> list[str]:
@@ -101,8 +96,8 @@ def _row(m: dict[str, Any], o: dict[str, Any]) -> list[str]:
 
 def _facts(c: Conversion, verify_seconds: float | None) -> list[tuple[str, str]]:
     m = c.manifest
-    kinds = ", ".join(_count(n, kind) for kind, n in _kinds(m).items())
-    states = f"{len(m['states'])}, {_count(m['state_bytes'], 'byte')} per stream ({kinds})" if m["states"] else "none"
+    kinds = ", ".join(count(n, kind) for kind, n in _kinds(m).items())
+    states = f"{len(m['states'])}, {count(m['state_bytes'], 'byte')} per stream ({kinds})" if m["states"] else "none"
     valid = (
         "needed: something depends on where the stream ends"
         if m["valid"]
@@ -146,7 +141,3 @@ def _kinds(m: dict[str, Any]) -> Counter[str]:
 def _worst(c: Conversion, name: str) -> float:
     assert c.report is not None
     return max((r.error for r in c.report.comparisons if r.output == name), default=0.0)
-
-
-def _count(n: int, word: str) -> str:
-    return f"{n:,} {word}{'' if n == 1 else 's'}"

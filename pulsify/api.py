@@ -81,6 +81,15 @@ class Conversion:
             place_all(Path(folder), target)
         return target
 
+    def open(self, options: Any = None) -> Any:
+        """The pulsed model in an onnxruntime session, with nothing left on disk."""
+        from pulsify.runtime import open_session
+
+        if not self._external():
+            return open_session(self._bytes(), options)
+        with tempfile.TemporaryDirectory(prefix="pulsify-") as folder:
+            return open_session(self._stage(Path(folder) / "model.onnx"), options)
+
     def _verify(self, pulsed: bytes | Path, seed: int) -> Report:
         from pulsify.stages.verify import verify
 

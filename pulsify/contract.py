@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import json
 from collections.abc import Callable, Mapping
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from pulsify.graph import Graph
 
-__all__ = ["KEY", "VERSION", "compiled", "evaluate", "loads", "manifest", "pulsed_shape", "write"]
+__all__ = ["KEY", "VERSION", "compiled", "evaluate", "input_delay", "loads", "manifest", "pulsed_shape", "rate", "write"]
 
 KEY = "pulsify.manifest"
 VERSION = 1
@@ -70,6 +71,19 @@ def loads(metadata: Mapping[str, str]) -> dict[str, Any]:
     if found.get("version") != VERSION:
         raise ValueError(f"its manifest is of version {found.get('version')}, this client reads version {VERSION}")
     return found
+
+
+def rate(manifest: Mapping[str, Any], port: Mapping[str, Any]) -> Fraction:
+    """Frames of a streaming input or output (an entry of the manifest) per frame of the stream symbol."""
+    pulse, step = manifest["pulse"], int(manifest["pulse_multiple"])
+    if isinstance(pulse, int):
+        return Fraction(port["frames"], pulse)
+    return Fraction(evaluate(port["frames"], **{pulse: step}), step)
+
+
+def input_delay(manifest: Mapping[str, Any], output: Mapping[str, Any]) -> Fraction | None:
+    """The delay of an output in frames of the stream symbol, ``delay / rate``; None where it has no time axis."""
+    return None if output["axis"] is None else output["delay"] / rate(manifest, output)
 
 
 def pulsed_shape(g: Graph, v: ir.Value) -> tuple[Any, ...]:

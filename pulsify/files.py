@@ -13,8 +13,9 @@ from pulsify.errors import UsageError
 __all__ = ["check_target", "place", "place_all", "writing"]
 
 
-def check_target(path: str | os.PathLike[str], source: Path | None = None) -> Path:
-    """Where a file is to be written, links followed. UsageError if it cannot be one, or is ``source``."""
+def check_target(path: str | os.PathLike[str], source: Path | None = None, lost: str = "the batch model") -> Path:
+    """Where a file is to be written, links followed. UsageError if it cannot be one, or is ``source``, which holds what
+    would be ``lost``."""
     target = Path(path)
     if target.is_symlink():
         target = Path(os.path.realpath(target))
@@ -23,7 +24,7 @@ def check_target(path: str | os.PathLike[str], source: Path | None = None) -> Pa
         raise UsageError(f"cannot write {str(path)!r}", why="it names no file", hint="name a file with -o")
     if source is not None and target.exists() and source.exists() and os.path.samefile(target, source):
         raise UsageError(
-            f"the output {str(target)!r} is the input", why="the batch model would be lost", hint="-o another file"
+            f"the output {str(target)!r} is the input", why=f"{lost} would be lost", hint="-o another file"
         )
     if target.is_dir():
         raise UsageError(

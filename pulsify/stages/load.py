@@ -6,6 +6,7 @@ Promise: local functions inlined, opset 18 or later, constants as initializers, 
 from __future__ import annotations
 
 import contextlib
+import difflib
 import hashlib
 import os
 import re
@@ -95,9 +96,7 @@ def read(path: str | Path | onnx.ModelProto) -> Source:
         try:
             data = where.read_bytes()
         except OSError as e:
-            raise ModelError(
-                f"cannot read model {str(where)!r}", why=e.strerror or str(e), hint="check the path"
-            ) from e
+            raise ModelError(f"cannot read model {str(where)!r}", why=e.strerror or str(e), hint=_near(where)) from e
         try:
             proto = onnx.ModelProto.FromString(data)
             if not proto.HasField("graph") or not (proto.graph.output or proto.graph.node):
@@ -119,6 +118,16 @@ def read(path: str | Path | onnx.ModelProto) -> Source:
             hint="convert the model with onnx.version_converter, or export it again",
         )
     return Source(source, hashlib.sha256(data).hexdigest(), where, opset)
+
+
+def _near(path: Path) -> str:
+    """A model beside the missing one whose name is close to its, as a hint."""
+    try:
+        names = [p.name for p in path.parent.iterdir() if p.suffix == ".onnx"]
+    except OSError:
+        names = []
+    close = difflib.get_close_matches(path.name, names, n=1, cutoff=0.7)
+    return f"did you mean {str(path.with_name(close[0]))!r}?" if close else "check the path"
 
 
 def _check(model: ir.Model) -> None:
@@ -386,8 +395,6 @@ def batchlike(symbol: str, shapes: Sequence[Any]) -> bool:
 
 
 def _axis_hints(inputs: Sequence[ir.Value], shapes: Sequence[Any], names: Sequence[str], typo: str | None) -> list[str]:
-    import difflib
-
     hints = []
     close = difflib.get_close_matches(typo, names, n=1, cutoff=0.5) if typo else []
     if close:
