@@ -16,6 +16,7 @@ from . import console
 if TYPE_CHECKING:
     from pulsify.adapt import Changes
     from pulsify.api import Conversion
+    from pulsify.naming import Naming
     from pulsify.pipeline import Options
     from pulsify.stages.load import Source
 
@@ -78,6 +79,8 @@ class Request:
     lengths: tuple[str, ...] = ()
     unbake: bool = False
     optimize: str = "speed"
+    state_names: str | None = None
+    metadata: tuple[str, ...] = ()
 
     @property
     def options(self) -> Options:
@@ -99,6 +102,14 @@ class Request:
             unbake=self.unbake,
         )
 
+    @property
+    def naming(self) -> Naming | None:
+        """None where the states keep the names of the contract, and there is no metadata to add."""
+        from pulsify.naming import DEFAULT, Naming
+
+        asked = self.state_names is not None or self.metadata
+        return Naming.parse(self.state_names or DEFAULT, self.metadata) if asked else None
+
     def source(self) -> Source:
         """The batch model, changed as asked."""
         from pulsify.adapt import adapt
@@ -112,8 +123,9 @@ class Request:
             from pulsify.api import convert
 
             return convert(
-                Path(self.model), axis=self.axes, pulse=self.pulse, changes=self.changes, optimize=self.optimize
-            )
+                Path(self.model), axis=self.axes, pulse=self.pulse, changes=self.changes, optimize=self.optimize,
+                naming=self.naming,
+            )  # fmt: skip
 
 
 def pair(option: str, form: str, text: str, separator: str) -> tuple[str, str]:

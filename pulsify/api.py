@@ -20,6 +20,7 @@ from pulsify.adapt import Changes, adapt, outputs_that_work
 from pulsify.errors import PulsifyError, Refusal, UsageError
 from pulsify.files import check_target, place, place_all, writing
 from pulsify.graph import Graph, Pulse
+from pulsify.naming import Naming
 from pulsify.pairs import state_pairs, step_note
 from pulsify.pipeline import LEVELS, Level, Options, run
 from pulsify.stages.load import AxisSpec, Source, read
@@ -128,13 +129,14 @@ def convert(
     pulse: int | str = "P",
     changes: Changes | None = None,
     optimize: str = "speed",
+    naming: Naming | None = None,
 ) -> Conversion:
     """Turn a batch model into a pulsed one.
 
     ``axis`` is the stream symbol (``"S"``) or axes of inputs (``["x:2"]``); found if left out and there is one
     candidate. ``pulse`` is the number of frames of S per call, or a symbol for a model that takes any. ``changes``
     are made to the batch model first. ``optimize`` makes the pulsed model fast (``speed``), its states small
-    (``size``), or leaves it as the stages before made it (``none``).
+    (``size``), or leaves it as the stages before made it (``none``). ``naming`` names the states otherwise.
     Raises UsageError, ModelError, Refusal; never returns a model it does not understand.
     """
     start = time.perf_counter()
@@ -156,6 +158,8 @@ def convert(
         if more:
             raise type(e)(e.what, why=e.why, wire=e.wire, hint=[*e.hints, *more]) from e
         raise
+    if naming is not None:
+        naming.apply(g)
     manifest = json.loads(g.model.metadata_props[contract.KEY])
     return Conversion(g, kept[0], source, manifest, time.perf_counter() - start)
 

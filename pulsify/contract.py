@@ -182,4 +182,14 @@ def state_bytes(g: Graph) -> int:
 
 def write(g: Graph, valid_frames: ir.Value | None) -> None:
     """Put the manifest into the model's metadata; what else is there is kept."""
-    g.model.metadata_props[KEY] = json.dumps(manifest(g, valid_frames.name if valid_frames is not None else None), separators=(",", ":"))
+    _put(g, valid_frames.name if valid_frames is not None else None)
+
+
+def rewrite(g: Graph) -> None:
+    """Write the manifest of an emitted graph again, after its states were renamed."""
+    valid = json.loads(g.model.metadata_props[KEY])["valid"]
+    _put(g, valid["input"] if valid else None)
+
+
+def _put(g: Graph, valid: str | None) -> None:
+    g.model.metadata_props[KEY] = json.dumps(manifest(g, valid), separators=(",", ":"))

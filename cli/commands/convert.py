@@ -23,6 +23,14 @@ from ..request import FILE, PULSE, Request, streaming
     help="Where to write. Default: beside the model, named after it and the pulse (model.p4.onnx).",
 )  # fmt: skip
 @click.option(
+    "--state-names", metavar="PAST/PRESENT",
+    help="Names of the states, {id} standing for each one's id. Default: past_{id}/present_{id}, the contract's.",
+)  # fmt: skip
+@click.option(
+    "--metadata", multiple=True, metavar="KEY=VALUE",
+    help="Metadata to write, {pulse} standing for the pulse; or sherpa-onnx, for what its clients read (repeatable).",
+)  # fmt: skip
+@click.option(
     "--pass", "until", metavar="NAME",
     help="Print the graph after this stage as text (-o: into a file) and stop. 'list' lists the stages.",
 )  # fmt: skip

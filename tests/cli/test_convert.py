@@ -12,7 +12,7 @@ import onnx
 import pytest
 
 from pulsify import StreamSession, contract
-from tests.cli.conftest import Cli, conv, untouched, write
+from tests.cli.conftest import Cli, conv, failed, untouched, write
 from tests.graphs import G
 
 
@@ -193,3 +193,12 @@ def test_levels_of_optimization(cli: Cli, model: Path) -> None:
         assert (done.code, done.err) == (0, "")
     done = cli("model.onnx", "--optimize", "fast")
     assert done.code == 2 and "'fast' is not one of 'none', 'speed', 'size'" in done.err
+
+
+def test_names_and_metadata_of_others(cli: Cli, model: Path) -> None:
+    names = ["--state-names", "cached_{id}/new_cached_{id}", "--metadata", "sherpa-onnx"]
+    assert cli(model, "--axis", "S", "--pulse", "4", *names, "-o", "m.onnx").code == 0
+    pulsed = onnx.load("m.onnx")
+    assert [i.name for i in pulsed.graph.input] == ["x", "cached_x.delay"]
+    assert {p.key: p.value for p in pulsed.metadata_props}["T"] == "4"
+    failed(cli(model, "--axis", "S", "--pulse", "4", "--state-names", "a/b"), 2, "--state-names a/b", "each with one {id}")
