@@ -63,7 +63,7 @@ class Naming:
                 raise UsageError(f"--metadata {text}", why="keys that begin with 'pulsify.' are ours", hint="another key")
             else:
                 entries[key] = value
-        return Naming(*parts, entries)
+        return Naming(parts[0], parts[1], entries)
 
     def apply(self, g: Graph) -> None:
         """Rename the states of an emitted graph and write the metadata. UsageError where names clash."""
