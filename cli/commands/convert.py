@@ -23,6 +23,10 @@ from ..request import FILE, PULSE, Request, streaming
     help="Where to write. Default: beside the model, named after it and the pulse (model.p4.onnx).",
 )  # fmt: skip
 @click.option(
+    "--triton", metavar="DIR",
+    help="Write a Triton model repository instead: DIR/<model>/config.pbtxt, and the model with the rows of its states first.",
+)  # fmt: skip
+@click.option(
     "--state-names", metavar="PAST/PRESENT",
     help="Names of the states, {id} standing for each one's id. Default: past_{id}/present_{id}, the contract's.",
 )  # fmt: skip
@@ -45,6 +49,7 @@ def command(
     pulse: str,
     output: str | None,
     until: str | None,
+    triton: str | None,
     report: str | None,
     quiet: bool,
     no_verify: bool,
@@ -67,7 +72,7 @@ def command(
         if until is not None:
             _dump(request, until, output)
         else:
-            _convert(request, output, no_verify, quiet or report == "-", record)
+            _convert(request, output, triton, no_verify, quiet or report == "-", record)
     except Exception as e:
         error = failures.as_error(e)
         record.update(exit_code=error.exit_code, error=error.as_dict())
@@ -80,15 +85,22 @@ def command(
         _write_report(report, record)
 
 
-def _convert(request: Request, output: str | None, no_verify: bool, quiet: bool, record: dict[str, Any]) -> None:
+def _convert(
+    request: Request, output: str | None, triton: str | None, no_verify: bool, quiet: bool, record: dict[str, Any]
+) -> None:
     with console.busy("loading", quiet):
         from pulsify.files import check_target
 
         from .. import summary
     model = Path(request.model)
-    target = Path(output) if output is not None else default_output(model, request.options.pulse.size)
-    if model.is_file():
-        check_target(target, model)
+    if triton is not None:
+        if output is not None:
+            raise UsageError("both -o and --triton", why="a repository has its own names", hint="one of the two")
+        target = Path(triton) / model.stem / "1" / "model.onnx"
+    else:
+        target = Path(output) if output is not None else default_output(model, request.options.pulse.size)
+        if model.is_file():
+            check_target(target, model)
     try:
         done = request.convert(quiet)
     except InternalError as e:
@@ -97,7 +109,12 @@ def _convert(request: Request, output: str | None, no_verify: bool, quiet: bool,
     start = time.perf_counter()
     try:
         with console.busy(f"writing {target.name}" if no_verify else f"verifying {target.name}", quiet):
-            done.save(target, verify=not no_verify)
+            if triton is not None:
+                from pulsify.triton import save
+
+                save(done, Path(triton), model.stem, verify=not no_verify)
+            else:
+                done.save(target, verify=not no_verify)
     except PulsifyError:
         raise
     except Exception as e:

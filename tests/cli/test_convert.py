@@ -202,3 +202,14 @@ def test_names_and_metadata_of_others(cli: Cli, model: Path) -> None:
     assert [i.name for i in pulsed.graph.input] == ["x", "cached_x.delay"]
     assert {p.key: p.value for p in pulsed.metadata_props}["T"] == "4"
     failed(cli(model, "--axis", "S", "--pulse", "4", "--state-names", "a/b"), 2, "--state-names a/b", "each with one {id}")
+
+
+def test_triton_repository(cli: Cli, model: Path, tmp_path: Path) -> None:
+    done = cli("model.onnx", "--axis", "S", "--pulse", "4", "--triton", "repository")
+    assert done.code == 0 and "repository/model/1/model.onnx" in done.out
+    assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()) == [
+        "model.onnx", "repository/model/1/model.onnx", "repository/model/config.pbtxt",
+    ]  # fmt: skip
+    failed(cli("model.onnx", "--axis", "S", "--triton", "r", "-o", "x.onnx"), 2, "both -o and --triton")
+    (tmp_path / "file").write_text("")
+    failed(cli("model.onnx", "--axis", "S", "--triton", "file"), 2, "cannot write")
