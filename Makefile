@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 # Workers of the test run.
 JOBS ?= 2
 
-.PHONY: help venv demo test nightly test-real test-runtimes package lint docs golden bench bench-convert clean
+.PHONY: help venv demo test nightly test-real test-runtimes package lint docs golden bench bench-convert bench-client clean
 
 help:
 	@echo "make demo       set up, convert a real model, print its table"
@@ -20,6 +20,7 @@ help:
 	@echo "make golden     write the golden dumps and counts again; review the difference like code"
 	@echo "make bench      what a pulse costs beside tract and the batch model (ARGS=--quick: under two minutes)"
 	@echo "make bench-convert  what a conversion costs"
+	@echo "make bench-client  what the streaming clients cost"
 
 venv: $(READY)
 
@@ -64,6 +65,10 @@ bench: $(READY)
 
 bench-convert: $(READY)
 	$(BIN)/python -m benchmarks.convert
+
+bench-client: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
+	$(BIN)/python -m benchmarks.client
 
 clean:
 	rm -rf $(VENV) demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,71 +1,86 @@
-"""What the client costs: ``python -m benchmarks.client``.
+"""What the Python client costs: ``make bench-client`` (or ``python -m benchmarks.client``).
 
-Calls of the two sides alternate one by one, so that whatever else the machine does falls on both; medians of single
-calls. One thread.
+The first table: a pulse of the reference WaveNet through the emitted model bound once, and through ``StreamSession.feed``.
+The second: ``StreamBatch`` on the same model with a batch axis; CPU time for a row and a pulse, and how many streams of
+100 frames a second one core serves at that rate. Either all rows have a pulse at every call, or every second of them in
+turn, so that all states move between calls.
+
+CPU time of one thread, medians; contenders take turns (``benchmarks.timing``).
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
-import onnxruntime as ort
 
+from benchmarks.contenders import Bound, Client
+from benchmarks.timing import take_turns
 from models import wavenet
-from pulsify import StreamSession, convert
+from pulsify import StreamBatch, convert
 from pulsify.runtime import open_session
 
-CALLS = 4000
 PULSES = (1, 4, 16, 64)
+ROWS = (1, 8, 32, 128)
+#: Frames of features a second: one every 10 ms.
+RATE = 100
+SECONDS = 8.0
 
 
-def bare(session: ort.InferenceSession, manifest: dict, x: np.ndarray) -> Callable[[], object]:  # type: ignore[type-arg]
-    """The least that a program can do: everything bound once, states in two sets that change places."""
-    (i,), (o,) = manifest["inputs"], manifest["outputs"]
-    y = np.zeros(list(session.get_outputs()[0].shape), np.float32)
-    sets = [[np.zeros(s["shape"], s["dtype"]) for s in manifest["states"]] for _ in range(2)]
-    ios = [session.io_binding(), session.io_binding()]
-    for k, io in enumerate(ios):
-        io.bind_input(i["name"], "cpu", 0, x.dtype.type, x.shape, x.ctypes.data)
-        io.bind_output(o["name"], "cpu", 0, y.dtype.type, y.shape, y.ctypes.data)
-        for s, past, present in zip(manifest["states"], sets[k], sets[1 - k], strict=True):
-            io.bind_input(s["input"], "cpu", 0, past.dtype.type, past.shape, past.ctypes.data)
-            io.bind_output(s["output"], "cpu", 0, present.dtype.type, present.shape, present.ctypes.data)
-    run, turn = session.run_with_iobinding, 0
-
-    def call() -> object:
-        nonlocal turn
-        run(ios[turn])
-        turn = 1 - turn
-        return x, y, sets
-
-    return call
-
-
-def medians(*calls: Callable[[], object], n: int = CALLS) -> list[float]:
-    """Microseconds of each call, one after the other ``n`` times."""
-    clock = time.perf_counter_ns
-    taken = np.zeros((n, len(calls)))
-    for row in taken:
-        for k, call in enumerate(calls):
-            start = clock()
-            call()
-            row[k] = clock() - start
-    return [float(m) / 1000 for m in np.median(taken[n // 10 :], axis=0)]
-
-
-def main() -> None:
-    """Print the table as Markdown."""
-    print("| pulse | bare bound session | StreamSession | overhead |")
+def overhead(seconds: float) -> None:
+    """Print the table of single streams as Markdown."""
+    print("| pulse | bound once | StreamSession | overhead |")
     print("|---|---|---|---|")
     for pulse in PULSES:
-        c = convert(wavenet.build(), axis="S", pulse=pulse)
-        session = open_session(c.model.SerializeToString())
-        x = np.random.default_rng(0).standard_normal((pulse, wavenet.FEATURES)).astype(np.float32)
-        client = StreamSession(session)
-        a, b = medians(bare(session, c.manifest, x), lambda client=client, x=x: client.feed(features=x))
-        print(f"| {pulse} | {a:.1f} us | {b:.1f} us | {100 * (b / a - 1):.1f} % |", flush=True)
+        done = convert(wavenet.build(), axis="S", pulse=pulse)
+        bound, client = Bound(done.model, done), Client(done.model.SerializeToString(), done)
+        samples = take_turns({"bound": bound.step, "client": client.step}, seconds)
+        a, b = (1e6 * samples.median(name) for name in ("bound", "client"))
+        print(f"| {pulse} | {a:.0f} us | {b:.0f} us | {100 * (samples.ratio('client', 'bound') - 1):.1f} % |", flush=True)
+
+
+def batch_step(client: StreamBatch, rows: int, chunk: Mapping[str, np.ndarray], alternate: bool) -> Callable[[], object]:
+    """A call with a pulse for all of so many new rows, or for every second one in turn."""
+    all_rows = [client.add() for _ in range(rows)]
+    sets = [dict.fromkeys(all_rows[k::2], chunk) for k in range(2)] if alternate else [dict.fromkeys(all_rows, chunk)]
+    turn = 0
+
+    def step() -> object:
+        nonlocal turn
+        turn += 1
+        return client.feed(sets[turn % len(sets)])
+
+    return step
+
+
+def batches(seconds: float) -> None:
+    """Print the table of batches as Markdown."""
+    print("| pulse | rows | a row and pulse | streams per core | in turn: a row and pulse | streams per core |")
+    print("|---|---|---|---|---|---|")
+    for pulse in PULSES:
+        done = convert(wavenet.build(batch=True), axis="S", pulse=pulse)
+        session = open_session(done.model.SerializeToString())
+        chunk = {"features": np.random.default_rng(0).standard_normal((1, pulse, wavenet.FEATURES)).astype(np.float32)}
+        for rows in ROWS:
+            steps = {"all": batch_step(StreamBatch(session), rows, chunk, False)}
+            if rows > 1:
+                steps["in turn"] = batch_step(StreamBatch(session), rows, chunk, True)
+            samples = take_turns(steps, seconds)
+            cells = []
+            for name, share in (("all", rows), ("in turn", rows // 2)):
+                if name in steps:
+                    each = samples.median(name) / share
+                    cells += [f"{1e6 * each:.0f} us", f"{pulse / RATE / each:,.0f}"]
+                else:
+                    cells += ["-", "-"]
+            print(f"| {pulse} | {rows} | {' | '.join(cells)} |", flush=True)
+
+
+def main(seconds: float = SECONDS) -> None:
+    """Print both."""
+    overhead(seconds)
+    print()
+    batches(seconds / 4)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,11 @@ FEATURES, RESIDUAL, SKIP, KERNEL = 20, 16, 32, 3
 DILATIONS = (1, 2, 4, 8) * 6
 
 
-def build(dilations: tuple[int, ...] = DILATIONS, classes: int = 2, seed: int = 0) -> onnx.ModelProto:
-    """The batch model: input ``features [S, 20]``, output ``logits [S - 2 - 2*sum(dilations), classes]``."""
+def build(dilations: tuple[int, ...] = DILATIONS, classes: int = 2, seed: int = 0, batch: bool = False) -> onnx.ModelProto:
+    """The batch model: input ``features [S, 20]``, output ``logits [S - 2 - 2*sum(dilations), classes]``.
+
+    With ``batch`` both have an axis of N recordings in front.
+    """
     rng = np.random.default_rng(seed)
     nodes: list[onnx.NodeProto] = []
     weights: list[onnx.TensorProto] = []
@@ -44,8 +47,11 @@ def build(dilations: tuple[int, ...] = DILATIONS, classes: int = 2, seed: int = 
     ints("end", 2**63 - 1)
     ints("time", 2)
     ints("batch_axis", 0)
-    x = add("Transpose", ["features"], "channels_first", perm=[1, 0])
-    x = add("Unsqueeze", [x, "batch_axis"], "batched")
+    if batch:
+        x = add("Transpose", ["features"], "channels_first", perm=[0, 2, 1])
+    else:
+        x = add("Transpose", ["features"], "channels_first", perm=[1, 0])
+        x = add("Unsqueeze", [x, "batch_axis"], "batched")
     x = conv(x, "input_conv", FEATURES, RESIDUAL, KERNEL)
     rest = (KERNEL - 1) * sum(dilations)
     skips = []
@@ -65,13 +71,17 @@ def build(dilations: tuple[int, ...] = DILATIONS, classes: int = 2, seed: int = 
         y = add("Add", [y, skip], f"skip_sum_{i}")
     y = conv(add("Relu", [y], "head.relu"), "head.hidden", SKIP, 128, 1)
     y = conv(add("Relu", [y], "head.relu_2"), "head.out", 128, classes, 1)
-    y = add("Squeeze", [y, "batch_axis"], "unbatched")
-    add("Transpose", [y], "logits", perm=[1, 0])
+    if batch:
+        add("Transpose", [y], "logits", perm=[0, 2, 1])
+    else:
+        y = add("Squeeze", [y, "batch_axis"], "unbatched")
+        add("Transpose", [y], "logits", perm=[1, 0])
+    rows = ["N"] if batch else []
     graph = helper.make_graph(
         nodes,
         "wavenet",
-        [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["S", FEATURES])],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["T", classes])],
+        [helper.make_tensor_value_info("features", TensorProto.FLOAT, [*rows, "S", FEATURES])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [*rows, "T", classes])],
         weights,
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)

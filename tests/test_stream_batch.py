@@ -232,6 +232,15 @@ def test_models_that_hold_no_batch(make: Any, said: str) -> None:
     assert str(e.value).startswith("this model cannot hold a batch of streams\n")
 
 
+def test_a_static_output_that_loses_its_rows() -> None:
+    """Known only when it happens: a Squeeze without axes takes away a batch of one."""
+    g = G()
+    x = g.input("x", ["N", 2, "S"])
+    client = StreamBatch(pulsed(g.model(g("Tanh", x), g("Squeeze", g("ReduceMean", x, g.ints(2), keepdims=1))), 2))
+    with pytest.raises(ClientError, match=r"why:  an output of 1 rows is \[2\], without them on axis 0"):
+        client.feed({client.add(): {"x": np.ones((1, 2, 4), np.float32)}})
+
+
 def test_static_inputs() -> None:
     _, file, _ = made("conditioned", 2)
     gain, bias = np.ones((1, 2, 1), np.float32), np.ones((2, 1), np.float32)

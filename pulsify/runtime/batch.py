@@ -322,9 +322,9 @@ class StreamBatch(Client):
         if self._compact is None or rows != self._resident or self._intake.fresh:
             self._evict()
             self._compact = self._bound_for(len(rows), size)
-            slots = [r.slot for r in rows]
-            for axis, state, home in zip(self._state_axes, self._compact.run.states, self._homes, strict=True):
-                np.moveaxis(state, axis, 0)[...] = home[slots]
+            slots = np.array([r.slot for r in rows])
+            for state, home in zip(self._compact.states(), self._homes, strict=True):
+                home.take(slots, 0, state, "clip")
             for (port, at), target in zip(self._statics(), self._compact.run.statics, strict=True):
                 values = [r.static.get(port.name, self._static.get(port.name)) for r in rows]
                 target[...] = values[0] if at is None else np.concatenate(values, axis=at)  # type: ignore[arg-type]
@@ -337,10 +337,9 @@ class StreamBatch(Client):
         if self._compact is not None:
             alive = set(map(id, self._rows.values()))
             at = [i for i, r in enumerate(self._resident) if id(r) in alive]
-            if at:
-                slots = [self._resident[i].slot for i in at]
-                for axis, state, home in zip(self._state_axes, self._compact.run.states, self._homes, strict=True):
-                    home[slots] = np.moveaxis(state, axis, 0)[at]
+            slots, whole = np.array([self._resident[i].slot for i in at], int), len(at) == len(self._resident)
+            for state, home in zip(self._compact.states(), self._homes, strict=True):
+                home[slots] = state if whole else state[at]
         self._resident, self._compact = [], None
 
     def _bound_for(self, rows: int, size: int) -> Compact:
@@ -353,7 +352,7 @@ class StreamBatch(Client):
         found = self._bound.pop(rows, None)
         if found is None:
             run = runner(m, {**sizes, m.batch or "": rows}, size, self._memory)
-            found = Compact(run, rows, self._input_axes, self._output_axes)
+            found = Compact(run, rows, self._input_axes, self._output_axes, self._state_axes)
         self._bound[rows] = found
         if len(self._bound) > BOUND:
             self._bound.popitem(last=False)
