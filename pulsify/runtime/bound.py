@@ -194,7 +194,8 @@ def _zeros(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     size = int(np.prod(shape)) * dtype.itemsize
     raw = np.zeros(size + ALIGNMENT, np.uint8)
     start = -raw.ctypes.data % ALIGNMENT
-    return raw[start : start + size].view(dtype).reshape(shape)
+    aligned: np.ndarray = raw[start : start + size].view(dtype).reshape(shape)
+    return aligned
 
 
 def _blank(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
