@@ -22,7 +22,7 @@ from pulsify.files import check_target, place, place_all, writing
 from pulsify.graph import Graph, Pulse
 from pulsify.naming import Naming
 from pulsify.pairs import state_pairs, step_note
-from pulsify.pipeline import LEVELS, Level, Options, run
+from pulsify.pipeline import LEVELS, Level, Options, resting_collector, run
 from pulsify.stages.load import AxisSpec, Source, read
 
 if TYPE_CHECKING:
@@ -48,7 +48,8 @@ class Conversion:
     @property
     def model(self) -> onnx.ModelProto:
         """The pulsed model as a protobuf."""
-        return ir.to_proto(self.graph.model)
+        with resting_collector():
+            return ir.to_proto(self.graph.model)
 
     def verify(self, seed: int = 0) -> Report:
         """Stream the pulsed model and compare every frame with the batch model, in onnxruntime.
@@ -122,6 +123,7 @@ class Conversion:
                 )
 
 
+@resting_collector()
 def convert(
     model: str | os.PathLike[str] | onnx.ModelProto,
     *,

@@ -22,7 +22,7 @@ from functools import lru_cache
 from math import gcd, lcm
 from typing import Any, Union
 
-__all__ = ["Dim", "DimLike", "Law", "evaluate", "exact_div", "factors", "floor", "law", "parse", "slope", "split_rows", "sym", "symbols_of"]
+__all__ = ["Dim", "DimLike", "Law", "evaluate", "exact_div", "factors", "floor", "floor_div", "law", "parse", "slope", "split_rows", "sym", "symbols_of"]
 
 Number = int | Fraction
 DimLike = Union[int, Fraction, "Dim"]
@@ -78,15 +78,12 @@ class Dim:
         return self._hash
 
     def __add__(self, other: DimLike) -> DimLike:
-        terms = dict(self.terms)
-        for mono, coef in _terms(other).items():
-            terms[mono] = terms.get(mono, 0) + coef
-        return _make(terms)
+        return _sum(self, other)
 
     __radd__ = __add__
 
     def __neg__(self) -> DimLike:
-        return _make({m: -c for m, c in self.terms.items()})
+        return _product(self, -1)
 
     def __sub__(self, other: DimLike) -> DimLike:
         return self + (-other)
@@ -95,19 +92,12 @@ class Dim:
         return (-self) + other
 
     def __mul__(self, other: DimLike) -> DimLike:
-        if not isinstance(other, Dim):
-            return _make({m: c * other for m, c in self.terms.items()})
-        terms: dict[_Mono, Number] = {}
-        for m1, c1 in self.terms.items():
-            for m2, c2 in other.terms.items():
-                mono = tuple(sorted(m1 + m2))
-                terms[mono] = terms.get(mono, 0) + c1 * c2
-        return _make(terms)
+        return _product(self, other)
 
     __rmul__ = __mul__
 
     def __floordiv__(self, other: int) -> DimLike:
-        return floor(self * Fraction(1, other))
+        return floor_div(self, other)
 
     def __mod__(self, other: int) -> DimLike:
         return self - (self // other) * other
@@ -127,6 +117,26 @@ class Dim:
 
     def __repr__(self) -> str:
         return f"Dim({self})"
+
+
+@lru_cache(maxsize=65536)
+def _sum(a: Dim, b: DimLike) -> DimLike:
+    terms = dict(a.terms)
+    for mono, coef in _terms(b).items():
+        terms[mono] = terms.get(mono, 0) + coef
+    return _make(terms)
+
+
+@lru_cache(maxsize=65536)
+def _product(a: Dim, b: DimLike) -> DimLike:
+    if not isinstance(b, Dim):
+        return _make({m: c * b for m, c in a.terms.items()})
+    terms: dict[_Mono, Number] = {}
+    for m1, c1 in a.terms.items():
+        for m2, c2 in b.terms.items():
+            mono = tuple(sorted(m1 + m2))
+            terms[mono] = terms.get(mono, 0) + c1 * c2
+    return _make(terms)
 
 
 def _terms(d: DimLike) -> Mapping[_Mono, Number]:
@@ -152,6 +162,12 @@ def sym(name: str) -> Dim:
     """The symbol ``name`` as an expression."""
     _ATOMS.setdefault(name, _Sym(name))
     return Dim({(name,): 1})
+
+
+@lru_cache(maxsize=65536)
+def floor_div(d: DimLike, c: int) -> DimLike:
+    """``floor(d / c)``, canonical. ZeroDivisionError where c is 0."""
+    return floor(d if c == 1 else d * Fraction(1, c))
 
 
 def floor(d: DimLike) -> DimLike:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import lru_cache
 from math import prod
 from typing import Any
 
@@ -64,6 +65,11 @@ class Grid:
 Value = Elems | Fill | Iota | Grid | None
 
 
+@lru_cache(maxsize=65536)
+def _time_axes(shape: Shape, symbol: str) -> tuple[int, ...]:
+    return tuple(a for a, d in enumerate(shape) if isinstance(d, Dim) and symbol in symbols_of(d))
+
+
 @dataclass(frozen=True, slots=True)
 class WireFact:
     """Type, shape and, where known, the value of one wire of the batch model.
@@ -83,9 +89,7 @@ class WireFact:
 
     def time_axes(self, symbol: str) -> tuple[int, ...]:
         """The axes whose length depends on the stream symbol."""
-        if self.shape is None:
-            return ()
-        return tuple(a for a, d in enumerate(self.shape) if isinstance(d, Dim) and symbol in symbols_of(d))
+        return () if self.shape is None else _time_axes(self.shape, symbol)
 
     def array(self) -> np.ndarray | None:
         """The constant as numpy, or None."""

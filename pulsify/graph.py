@@ -13,7 +13,7 @@ from pulsify.assume import Assumptions
 from pulsify.dim import Dim, DimLike, floor, split_rows, sym, symbols_of
 from pulsify.facts import AxisRegion, State, WireFact
 
-__all__ = ["DOMAIN", "Graph", "NodeBuilder", "Output", "Pulse", "StateSlot", "captured", "subgraphs", "tensor_fact"]
+__all__ = ["DOMAIN", "Graph", "NodeBuilder", "Output", "Pulse", "StateSlot", "attribute", "captured", "subgraphs", "tensor_fact"]
 
 #: Domain of the pseudo-operators that live between ``pulse-v2`` and ``emit``.
 DOMAIN = "pulsify"
@@ -212,7 +212,7 @@ class NodeBuilder:
         """Append a node; its outputs are named after the stem unless given."""
         if outputs is None:
             outputs = [self.value(stem if i == 0 else f"{stem}.{i}") for i in range(num_outputs)]
-        attrs = [_attr(k, v) for k, v in (attributes or {}).items()]
+        attrs = [attribute(k, v) for k, v in (attributes or {}).items()]
         node = ir.Node(domain, op, inputs, attrs, outputs=outputs, name=self.unique(f"{stem}/{op}"))
         self.graph.append(node)
         return node
@@ -224,15 +224,18 @@ class NodeBuilder:
         return self.node(op, inputs, stem, attributes, domain=domain).outputs[0]
 
 
-def _attr(name: str, value: Any) -> ir.Attr:
+def attribute(name: str, value: Any) -> ir.Attr:
+    """A node attribute of a Python value."""
     if isinstance(value, ir.Attr):
         return value
     if isinstance(value, np.ndarray):
         return ir.AttrTensor(name, ir.tensor(value))
     if isinstance(value, bool):
         return ir.AttrInt64(name, int(value))
-    if isinstance(value, ir.DataType):
+    if isinstance(value, int):  # an ir.DataType among them
         return ir.AttrInt64(name, int(value))
+    if isinstance(value, str):
+        return ir.AttrString(name, value)
     return ir.convenience.convert_attribute(name, value)
 
 
@@ -249,6 +252,9 @@ def batch_symbol(shapes: Iterable[Sequence[DimLike]], symbol: str) -> str | None
 
 def captured(node: ir.Node) -> list[ir.Value]:
     """Outer wires that the subgraphs of a node read by name."""
+    inner_graphs = subgraphs(node)
+    if not inner_graphs:
+        return []
     found: dict[ir.Value, None] = {}
 
     def walk(graph: ir.Graph, inside: set[ir.Value]) -> None:
@@ -259,7 +265,7 @@ def captured(node: ir.Node) -> list[ir.Value]:
                 walk(sub, inside)
         found.update((v, None) for v in graph.outputs if v not in inside)
 
-    for graph in subgraphs(node):
+    for graph in inner_graphs:
         walk(graph, set())
     return list(found)
 
@@ -267,7 +273,7 @@ def captured(node: ir.Node) -> list[ir.Value]:
 def subgraphs(node: ir.Node) -> list[ir.Graph]:
     """The graphs among a node's attributes."""
     out: list[ir.Graph] = []
-    for a in node.attributes.values():
+    for a in node.attributes.data.values():  # the dict itself: most nodes are asked, few have any
         if a.type == ir.AttributeType.GRAPH:
             out.append(a.value)
         elif a.type == ir.AttributeType.GRAPHS:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
@@ -21,7 +22,7 @@ from pulsify.stages.pulse_v2_declutter import pulse_v2_declutter
 from pulsify.stages.pulse_v2_to_type import pulse_v2_to_type
 from pulsify.stages.type import infer_types
 
-__all__ = ["LEVELS", "STAGES", "Level", "Options", "Stage", "run"]
+__all__ = ["LEVELS", "STAGES", "Level", "Options", "Stage", "resting_collector", "run"]
 
 #: What the pulsed graph is made good at: ``none`` of it, least time per pulse, or least state bytes.
 Level = Literal["none", "speed", "size"]
@@ -58,6 +59,19 @@ STAGES = (
 )
 
 
+@contextmanager
+def resting_collector() -> Iterator[None]:
+    """No garbage collection inside: graphs are many small objects that all live to the end, and looking for garbage
+    among them costs a fifth of the time."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
+
+
 def run(
     model: str | Path | onnx.ModelProto | Source,
     options: Options,
@@ -73,17 +87,15 @@ def run(
     assert until in names, until
     source = model if isinstance(model, Source) else read(model)
     stage = "load"
-    # Graphs are many small objects that all live to the end: looking for garbage among them costs a fifth of the time.
-    collecting = gc.isenabled()
-    gc.disable()
     try:
-        g = load(source, options.axis)
-        for s in STAGES[: names.index(until) + 1]:
-            stage = s.name
-            g = s.run(g, options)
-            g.stage = s.name
-            if observe is not None:
-                observe(g)
+        with resting_collector():
+            g = load(source, options.axis)
+            for s in STAGES[: names.index(until) + 1]:
+                stage = s.name
+                g = s.run(g, options)
+                g.stage = s.name
+                if observe is not None:
+                    observe(g)
     except Exception as e:
         if isinstance(e, PulsifyError) and not isinstance(e, InternalError):
             raise
@@ -97,7 +109,4 @@ def run(
         if error is e:
             raise
         raise error from e
-    finally:
-        if collecting:
-            gc.enable()
     return g

@@ -19,7 +19,7 @@ from math import ceil, lcm
 
 import onnx_ir as ir
 
-from pulsify.dim import DimLike, floor, law, slope
+from pulsify.dim import DimLike, floor_div, law, slope
 from pulsify.errors import InternalError, PulsifyError, Refusal
 from pulsify.facts import Fill, Iota, Need, Plan, Splice, Stream, Window
 from pulsify.graph import Graph
@@ -181,7 +181,7 @@ def _demand(g: Graph, s: Schedule) -> None:
                     continue
                 w = need.window
                 length = g.length(source, need.axis)
-                blocks = -floor(-want.high * Fraction(1, w.up))
+                blocks = -floor_div(-want.high, w.up)
                 high = w.stride * (blocks - 1) - w.before + w.span
                 if not g.assume.at_most(high, length):
                     high = length
@@ -309,7 +309,7 @@ def _check_length(g: Graph, node: ir.Node, plan: Plan, stream: Stream, length: D
         elif w == Window():
             predicted = given
         else:
-            predicted = w.up * (floor((given + w.before - w.span) * Fraction(1, w.stride)) + 1)
+            predicted = w.up * (floor_div(given + w.before - w.span, w.stride) + 1)
         if not g.assume.same(predicted, length):
             raise InternalError(
                 f"the length of {node.op_type} node {node.name!r} is inconsistent",

@@ -72,7 +72,10 @@ def command(
         if until is not None:
             _dump(request, until, output)
         else:
-            _convert(request, output, triton, no_verify, quiet or report == "-", record)
+            from pulsify.pipeline import resting_collector
+
+            with resting_collector():
+                _convert(request, output, triton, no_verify, quiet or report == "-", record)
     except Exception as e:
         error = failures.as_error(e)
         record.update(exit_code=error.exit_code, error=error.as_dict())

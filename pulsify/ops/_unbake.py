@@ -6,10 +6,9 @@ verification then compares with the repaired model.
 
 from __future__ import annotations
 
-from fractions import Fraction
 from typing import NoReturn
 
-from pulsify.dim import Dim, DimLike, evaluate, exact_div, floor, substitute, symbols_of
+from pulsify.dim import Dim, DimLike, evaluate, exact_div, floor_div, substitute, symbols_of
 from pulsify.errors import Refusal, Repair
 from pulsify.facts import Shape
 from pulsify.ops._rule import NodeView
@@ -64,7 +63,7 @@ def _whole(total: DimLike, hole: DimLike, rest: DimLike) -> DimLike | None:
 
 def _floored(total: DimLike, hole: DimLike, rest: DimLike) -> DimLike | None:
     share = exact_div(total, hole)
-    return floor(share * Fraction(1, rest)) if share is not None and isinstance(rest, int) else None
+    return floor_div(share, rest) if share is not None and isinstance(rest, int) else None
 
 
 def as_transpose(n: NodeView, axis: int, out: Shape) -> Repair | None:

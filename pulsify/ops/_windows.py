@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 
-from pulsify.dim import Dim, DimLike, floor, symbols_of
+from pulsify.dim import Dim, DimLike, floor_div, symbols_of
 from pulsify.facts import Need, Stream, Window
 from pulsify.ops._rule import NodeView
 
@@ -73,8 +72,8 @@ def _same(n: NodeView, length: DimLike, g: Geometry, lower: bool) -> tuple[int, 
     if len({b for b, _ in options}) == 1:
         before = options[0][0]
         after = max(a for _, a in options)
-        wanted = floor((length + (s - 1)) * Fraction(1, s))
-        if floor((length + (before + after - w)) * Fraction(1, s)) + 1 == wanted:
+        wanted = floor_div(length + (s - 1), s)
+        if floor_div(length + (before + after - w), s) + 1 == wanted:
             return before, after
     if not n.assume.divides(s, length, n.name):
         n.refuse(
@@ -94,7 +93,7 @@ def window_length(n: NodeView, length: DimLike, g: Geometry, ceil_mode: bool = F
         n.refuse(
             f"a window of {g.span} frames does not fit {length} frames padded by {g.before} and {g.after}", axis=g.axis
         )
-    out = floor((room + (g.stride - 1 if ceil_mode else 0)) * Fraction(1, g.stride)) + 1
+    out = floor_div(room + (g.stride - 1 if ceil_mode else 0), g.stride) + 1
     if ceil_mode and g.stride > 1:
         # A window that would start in the padding after the end is left out.
         last = (out - 1) * g.stride

@@ -7,9 +7,7 @@ a rate of b or 1/b.
 
 from __future__ import annotations
 
-from fractions import Fraction
-
-from pulsify.dim import Dim, DimLike, floor
+from pulsify.dim import Dim, DimLike, floor_div
 from pulsify.facts import Need, Plan, Stream, WireFact
 from pulsify.ops._rule import NodeView, Rule, register
 
@@ -39,7 +37,7 @@ class Shuffle(Rule):
                 n.refuse(f"its blocks of {by} never divide {d}", axis=axis)
         elif d % by:
             n.refuse(f"its blocks of {by} do not divide {d}", axis=axis)
-        return floor(d * Fraction(1, by))
+        return floor_div(d, by)
 
     def plan(self, n: NodeView) -> Plan:
         for axis in n.streaming(0):

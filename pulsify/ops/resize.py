@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from pulsify.dim import Dim, DimLike, floor, slope, symbols_of
+from pulsify.dim import Dim, DimLike, floor, floor_div, slope, symbols_of
 from pulsify.facts import Need, Plan, Stream, Window, WireFact
 from pulsify.graph import DOMAIN
 from pulsify.ops._rule import NodeView, Rule, register
@@ -244,7 +244,7 @@ class Resample(Rule):
 
     def infer(self, n: NodeView) -> list[WireFact]:
         f, w, axis = n.fact(0), self.window(n), n.attr("axis")
-        count = floor((n.shape(0)[axis] + w.before - w.span) * Fraction(1, w.stride)) + 1
+        count = floor_div(n.shape(0)[axis] + w.before - w.span, w.stride) + 1
         return [WireFact(f.dtype, tuple(count * w.up if a == axis else d for a, d in enumerate(n.shape(0))))]
 
     def plan(self, n: NodeView) -> Plan:

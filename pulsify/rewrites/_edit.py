@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from pulsify.graph import Graph, NodeBuilder, tensor_fact
+from pulsify.graph import Graph, NodeBuilder, attribute, tensor_fact
 from pulsify.ops._infer import infer_node
 
 __all__ = ["Editor"]
@@ -44,7 +44,7 @@ class Editor:
     ) -> ir.Value:
         """A new node in front of ``node``; returns its output."""
         out = self.build.value(stem)
-        attrs = [ir.convenience.convert_attribute(k, v) for k, v in (attributes or {}).items()]
+        attrs = [attribute(k, v) for k, v in (attributes or {}).items()]
         new = ir.Node(domain, op, inputs, attrs, outputs=[out], name=self.build.unique(f"{stem}/{op}"))
         self.g.graph.insert_before(node, new)
         infer_node(self.g, new)
