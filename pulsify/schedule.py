@@ -26,6 +26,7 @@ from pulsify.graph import Graph
 from pulsify.ops._infer import view
 from pulsify.ops._rule import find
 from pulsify.prologue import Prologues
+from pulsify.summaries import Summaries
 
 __all__ = ["Demand", "Point", "Reach", "Schedule", "make_plans", "schedule"]
 
@@ -107,18 +108,23 @@ class Schedule:
 
 
 def make_plans(g: Graph, obstacles: list[PulsifyError] | None = None) -> dict[ir.Node, Plan]:
-    """Every streaming node's region transform. Refuses by name; with ``obstacles``, collects the refusals there."""
+    """Every streaming node's region transform. Refuses by name, in the order of the graph, what has none and what reads
+    a summary of the stream; with ``obstacles``, collects the refusals there."""
     plans = {}
+    summaries = Summaries(g)
     for node in g.graph:
-        if any(g.time_axes(v) for v in (*node.inputs, *node.outputs) if v is not None):
-            rule = find(node.domain, node.op_type)
-            assert rule is not None, "type refuses a streaming node without a rule"
-            try:
+        try:
+            if any(g.time_axes(v) for v in (*node.inputs, *node.outputs) if v is not None):
+                rule = find(node.domain, node.op_type)
+                assert rule is not None, "type refuses a streaming node without a rule"
                 plans[node] = rule.plan(view(g, node, outputs=True))
-            except Refusal as e:
-                if obstacles is None:
-                    raise
-                obstacles.append(e)
+            fault = summaries.see(node, plans.get(node))
+            if fault is not None:
+                raise fault
+        except Refusal as e:
+            if obstacles is None:
+                raise
+            obstacles.append(e)
     return plans
 
 

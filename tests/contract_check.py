@@ -8,19 +8,21 @@ read. There is no switch to weaken it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime as ort
+from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from pulsify.api import Conversion, convert
 from pulsify.contract import evaluate
 from pulsify.dim import evaluate as dim_value
 from pulsify.dim import symbols_of
 from pulsify.runtime import open_session
+from pulsify.stages.load import Source
 from pulsify.stages.verify import TOLERANCE, batch_session
 
 #: Key of a stream's static outputs after every pulse; how many of them are compared.
@@ -84,9 +86,11 @@ def check(
                 want = _run_batch(batch, inputs)
             except Exception as e:
                 # The batch model itself refuses this length; onnxruntime wants at least one frame per window.
-                # Then the stream must not have output frames to offer.
-                assert all(_length(o, c, length) <= 0 for o in c.manifest["outputs"] if o["axis"] is not None), (length, e)
-                continue
+                # Then the stream must not have output frames to offer, unless only what nobody reads has too few.
+                if all(_length(o, c, length) <= 0 for o in c.manifest["outputs"] if o["axis"] is not None):
+                    continue
+                assert _unread(c), (length, e)
+                want = _run_batch(batch_session(_live(c), c.batch), inputs)
             rows.append((Row(inputs, length, 0), want))
             (got,) = _stream(session, c, [rows[-1][0]], sizes, rng)
             _compare(c, want, got, length, pulse)
@@ -161,6 +165,17 @@ def _length(o: dict[str, Any], c: Conversion, length: int) -> int:
 
 def _run_batch(batch: ort.InferenceSession, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return dict(zip([o.name for o in batch.get_outputs()], batch.run(None, inputs), strict=True))
+
+
+def _live(c: Conversion) -> Source:
+    """The batch model without nodes that no output depends on."""
+    model = c.source.model.clone()
+    RemoveUnusedNodesPass()(model)
+    return replace(c.source, model=model, edited=True)
+
+
+def _unread(c: Conversion) -> bool:
+    return len(_live(c).model.graph) < len(c.source.model.graph)
 
 
 def _poison(dtype: Any) -> Any:

@@ -51,6 +51,27 @@ def unread_padding_of_nothing(g: G, x: str) -> str:
     return g("Relu", x)
 
 
+def unread_crop_of_more_than_there_is(g: G, x: str) -> str:
+    """A crop that nobody reads and that short streams are too short for says nothing of the outputs."""
+    g("Pad", x, g.ints(0, 0, 0, 0, 0, -2))
+    return g("Tanh", x)
+
+
+def bounds_of_32_bits(g: G, x: str) -> str:
+    """Slices with int32 bounds, some constant and some computed, as Keras writes them, are split like others."""
+    end = g("Cast", g("Sub", g("Gather", g("Shape", x), g.ints(2)), g.ints(2)), to=TensorProto.INT32)
+    ends = g("Concat", g.const([1], np.int32), end, axis=0)
+    return g("Slice", x, g.const([0, 1], np.int32), ends, g.const([1, 2], np.int32), g.const([1, 1], np.int32))
+
+
+def parts_that_end_with_the_length(g: G, x: str) -> str:
+    """Blocks ``y[:n]`` and ``y[1 : n + 1]`` side by side, with n a number of hops: frames that overlap, without a Gather."""
+    n = g("Div", g("Gather", g("Shape", x), g.ints(2)), g.ints(4))
+    y = g("Reshape", g("Pad", x, g.ints(0, 0, 4, 0, 0, 4)), g.ints(0, 0, -1, 4))
+    parts = [g("Slice", y, g.ints(k), g("Add", n, g.ints(k)), g.ints(2)) for k in (0, 1)]
+    return g("Concat", *parts, axis=3)
+
+
 def same_padding_behind_a_stride(g: G, x: str) -> str:
     """``(S + 1)//2`` frames, even for two classes of S: one congruence is enough to convert, and exact there."""
     y = g("Conv", x, g.weight(2, 2, 1), strides=[2])
@@ -59,7 +80,8 @@ def same_padding_behind_a_stride(g: G, x: str) -> str:
 
 CASES: list[Callable[[G, str], str]] = [
     crop_at_the_output, pads_of_two_axes, crop_and_pad_by_the_length, slice_without_axes, slice_of_time_by_the_length,
-    unread_padding_of_nothing, same_padding_behind_a_stride,
+    unread_padding_of_nothing, unread_crop_of_more_than_there_is, bounds_of_32_bits,
+    parts_that_end_with_the_length, same_padding_behind_a_stride,
 ]  # fmt: skip
 
 

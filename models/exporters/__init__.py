@@ -7,5 +7,6 @@ and onnxscript (the extra ``exporters``); the tests that read the files need nei
 - ``<name>-raw.dynamo`` and ``<name>-raw.torchscript``: batch 1, dimensions as the exporter names them, and neither
   constant folding nor any other optimisation by the exporter.
 
-To add one: a module in one of the files here and a line in ``zoo.ZOO``.
+To add one: a module in one of the files here and a line in ``zoo.ZOO``. Keras models, exported with tf2onnx, are in
+``keras_zoo``, which is a program of its own and needs the extra ``exporters-keras``.
 """

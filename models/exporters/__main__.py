@@ -6,7 +6,6 @@ import io
 import logging
 import sys
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import onnx
 import torch
 from torch import nn
 
+from models.exporters.clean import strip
 from models.exporters.zoo import ZOO, Entry
 
 FOLDER = Path(__file__).resolve().parents[2] / "tests" / "fixtures" / "exported"
@@ -52,24 +52,6 @@ def export(entry: Entry, exporter: str, raw: bool) -> onnx.ModelProto:
     )  # fmt: skip
     assert program is not None
     return program.model_proto
-
-
-def messages(m: Any) -> Iterator[Any]:
-    """The message and all messages inside."""
-    yield m
-    for field, value in m.ListFields():
-        if field.type == field.TYPE_MESSAGE:
-            for inner in value if field.is_repeated else [value]:
-                yield from messages(inner)
-
-
-def strip(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Without stack traces, documentation and other notes of the exporter; graph and names are kept."""
-    for m in messages(model):
-        for name in ("metadata_props", "doc_string"):
-            if name in m.DESCRIPTOR.fields_by_name:
-                m.ClearField(name)
-    return model
 
 
 def main(names: list[str]) -> None:

@@ -100,6 +100,14 @@ class NodeView:
                 self.refuse(f"its input {self.wires[k]!r} must be constant, and holds {v}")
         return tuple(int(v) for v in out)  # type: ignore[arg-type]
 
+    def plain_ints(self, k: int) -> tuple[int, ...] | None:
+        """The elements of an integer input if all are constants; None otherwise. Refuses nothing."""
+        f = self.optional(k)
+        elems = None if f is None else f.elems()
+        if elems is None or any(isinstance(v, Dim) for v in elems.flat):
+            return None
+        return tuple(int(v) for v in elems.reshape(-1))
+
     def ints_attr_or_input(self, name: str, k: int) -> tuple[int, ...] | None:
         """Constant integers given as an input in newer opsets, as an attribute in older ones."""
         if k < len(self.inputs) and self.inputs[k] is not None:

@@ -23,7 +23,7 @@ def apply(g: Graph) -> int:
         if node.op_type not in ("CumSum", "CumProd") or node.domain or not node.attributes.get_int("exclusive", 0):
             continue
         n = view(g, node, outputs=True)
-        (axis,) = n.const_ints(1) or (0,)
+        (axis,) = n.plain_ints(1) or (0,)
         axis %= len(n.shape(0))
         if axis not in n.streaming(0) or n.attr("reverse", 0) or isinstance(n.outputs[0].value, Iota):
             continue

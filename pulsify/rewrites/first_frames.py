@@ -30,7 +30,7 @@ def _join(edit: Editor, node: ir.Node) -> int:
     n, c = view(g, node, outputs=True), view(g, cut, outputs=True)
     rank = len(n.shape(1))
     axis = n.attr("axis", 0) % rank
-    start, end, axes, step = (c.const_ints(i) if len(cut.inputs) > i and cut.inputs[i] is not None else None for i in (1, 2, 3, 4))
+    start, end, axes, step = (c.plain_ints(i) for i in (1, 2, 3, 4))
     count = n.shape(0)[axis]
     if (
         n.streaming(1) != (axis,)

@@ -38,7 +38,9 @@ def frames(g: Graph, node: ir.Node) -> bool:
         return False
     edit = Editor(g)
     out = node.outputs[1]
-    whole = edit.before(node, "Slice", [signal, edit.const([0]), *cut.inputs[2:]], f"{out.name}.signal", None)
+    bounds = cut.inputs[2:]
+    kind = g.facts[bounds[0]].dtype.numpy()  # type: ignore[index]
+    whole = edit.before(node, "Slice", [signal, edit.const([0], dtype=kind), *bounds], f"{out.name}.signal", None)
     size = overlap + hop
     attributes = {"axis": 1, "grid": [-1, size], "hop": hop, "offsets": list(range(size))}
     made = edit.before(node, "Frames", [whole], f"{out.name}.frames", attributes, DOMAIN)

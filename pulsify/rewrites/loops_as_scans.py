@@ -1,7 +1,8 @@
 """A Loop that runs once per frame and reads frame i of its streams in step i is a Scan over them.
 
-``for i in range(S): h, y[i] = body(h, Gather(x, i))``. Run while typing: only then is the trip count known to be S, and
-a Scan is what has a type. Anything less regular stays a Loop.
+``for i in range(S): h, y[i] = body(h, Gather(x, i))``, also where the loop counts its frames itself, hands weights from
+step to step and goes on while ``i + 1 < S``, as tf2onnx writes a ``tf.while_loop``. Run while typing: only then is the trip
+count known to be S, and a Scan is what has a type. Anything less regular stays a Loop.
 """
 
 from __future__ import annotations
@@ -10,60 +11,85 @@ import onnx_ir as ir
 
 from pulsify.dim import Dim, symbols_of
 from pulsify.graph import Graph
+from pulsify.rewrites._loop_trips import SAME, Steps
 
 __all__ = ["as_scan"]
 
-#: Operators that hand a counter or a condition on.
-_SAME = {"Identity", "Cast"}
-
-
-def as_scan(g: Graph, node: ir.Node) -> bool:
-    """Turn a Loop into a Scan in place. False, with nothing changed, where it is no loop over frames."""
-    trips = _scalar(g, node.inputs[0])
-    if not isinstance(trips, Dim) or g.symbol not in symbols_of(trips):
-        return False
+def as_scan(g: Graph, node: ir.Node) -> ir.Node | None:
+    """Put a Scan in place of a Loop. None, with nothing changed, where it is no loop over frames."""
+    most = None if node.inputs[0] is None else _scalar(g, node.inputs[0])
+    if node.inputs[0] is not None and (isinstance(most, bool) or not isinstance(most, (int, Dim))):
+        return None
     if node.inputs[1] is not None and _scalar(g, node.inputs[1]) is not True:
-        return False
+        return None
     body = node.attributes["body"].as_graph().clone(allow_outer_scope_values=True)
+    initial = list(node.inputs)[2:]
+    steps = Steps(g, body, initial)
+    trips = steps.trips(most)  # type: ignore[arg-type]
+    if not isinstance(trips, Dim) or g.symbol not in symbols_of(trips):
+        return None
     counter, condition, *carried = body.inputs
-    if not _always(body, condition):
-        return False
-    gathers = _reads(body, counter)
+    # What marches or stays is no memory, unless somebody outside asks for its last value.
+    idle = [v in steps.constant or (v in steps.marching and not _wanted(o)) for v, o in zip(carried, node.outputs)]
+    outputs = [o for o, drop in zip(list(body.outputs)[1:], [*idle, *[False] * len(body.outputs)]) if not drop]
+    body.outputs.clear()
+    body.outputs.extend(outputs)
+    for value, start in steps.constant.items():
+        value.replace_all_uses_with(start, replace_graph_outputs=True)
+    _drop_dead(body)
+    gathers = _reads(body, [v for v, form in steps.marching.items() if form == (0, 1)])
     if gathers is None:
-        return False
+        return None
     streams: dict[tuple[ir.Value, int], ir.Value] = {}
     for gather, wide in gathers:
         source = gather.inputs[0]
         fact = g.facts.get(source) if source is not None else None
         if source is None or fact is None or fact.shape is None:
-            return False
+            return None
         axis = gather.attributes.get_int("axis", 0) % len(fact.shape)
         if fact.shape[axis] != trips:
-            return False
+            return None
         key = (source, axis)
         if key not in streams:
             streams[key] = ir.Value(name=f"{node.name}.frame_{len(streams)}", type=ir.TensorType(fact.dtype))
         _replace(body, gather, streams[key], axis if wide else None)
     if not streams:
-        return False
-    outputs = list(body.outputs)[1:]
-    body.outputs.clear()
-    body.outputs.extend(outputs)
+        return None
     _drop_dead(body)
-    if any(v.uses() or v in outputs for v in (counter, condition)):
-        return False
+    unread = [counter, condition, *(v for v, drop in zip(carried, idle) if drop)]
+    if any(v.uses() or v in outputs for v in unread):
+        return None
+    kept = [(v, i) for v, i, drop in zip(carried, initial, idle) if not drop]
     body.inputs.clear()
-    body.inputs.extend([*carried, *streams.values()])
-    initial = list(node.inputs)[2:]
-    node.op_type = "Scan"
-    node.attributes.clear()
-    node.attributes.add(ir.AttrGraph("body", body))
-    node.attributes.add(ir.AttrInt64("num_scan_inputs", len(streams)))
-    node.attributes.add(ir.AttrInt64s("scan_input_axes", [a for _, a in streams]))
-    node.resize_inputs(len(initial) + len(streams))
-    for k, v in enumerate([*initial, *(v for v, _ in streams)]):
-        node.replace_input_with(k, v)
-    return True
+    body.inputs.extend([*(v for v, _ in kept), *streams.values()])
+    return _become(g, node, body, [i for _, i in kept], list(streams), steps, carried, idle)
+
+
+def _become(
+    g: Graph, node: ir.Node, body: ir.Graph, initial: list[ir.Value | None], streams: list[tuple[ir.Value, int]], steps: Steps,
+    carried: list[ir.Value], idle: list[bool],
+) -> ir.Node:  # fmt: skip
+    """The Scan, with the names of the Loop; outputs that only hand a constant on are that constant."""
+    attributes = [
+        ir.AttrGraph("body", body), ir.AttrInt64("num_scan_inputs", len(streams)),
+        ir.AttrInt64s("scan_input_axes", [a for _, a in streams]),
+    ]  # fmt: skip
+    drops = [*idle, *[False] * (len(node.outputs) - len(idle))]
+    made = [ir.Value(name=o.name, type=o.type) for o, drop in zip(node.outputs, drops) if not drop]
+    scan = ir.Node("", "Scan", [*initial, *(v for v, _ in streams)], attributes, outputs=made, name=node.name)
+    g.graph.insert_before(node, scan)
+    new = iter(made)
+    for k, (old, drop) in enumerate(zip(node.outputs, drops)):
+        if not drop:
+            old.replace_all_uses_with(next(new), replace_graph_outputs=True)
+        elif _wanted(old):
+            old.replace_all_uses_with(steps.constant[carried[k]], replace_graph_outputs=True)
+    g.graph.remove(node, safe=True)
+    return scan
+
+
+def _wanted(value: ir.Value) -> bool:
+    return bool(value.uses()) or value.is_graph_output()
 
 
 def _scalar(g: Graph, value: ir.Value | None) -> object:
@@ -73,27 +99,10 @@ def _scalar(g: Graph, value: ir.Value | None) -> object:
     return elems.reshape(-1)[0] if elems is not None and elems.size == 1 else None
 
 
-def _always(body: ir.Graph, condition: ir.Value) -> bool:
-    """Whether the loop goes on whatever happens: its condition out is true, or the condition in."""
-    out: ir.Value | None = body.outputs[0]
-    while out is not None and out is not condition:
-        if out.const_value is not None:
-            return bool(out.const_value.numpy().all())
-        producer = out.producer()
-        if producer is None:
-            return False
-        if producer.op_type == "Constant" and "value" in producer.attributes:
-            return bool(producer.attributes.get_tensor("value").numpy().all())
-        if producer.op_type not in _SAME:
-            return False
-        out = producer.inputs[0]
-    return out is condition
-
-
-def _reads(body: ir.Graph, counter: ir.Value) -> list[tuple[ir.Node, bool]] | None:
-    """The Gathers that are all the counter is used for, and whether each keeps the axis. None if it has other uses."""
+def _reads(body: ir.Graph, counters: list[ir.Value]) -> list[tuple[ir.Node, bool]] | None:
+    """The Gathers that are all the counters are used for, and whether each keeps the axis. None if they have other uses."""
     found: list[tuple[ir.Node, bool]] = []
-    todo = [(counter, False)]
+    todo = [(counter, False) for counter in counters]
     while todo:
         value, wide = todo.pop()
         if value in body.outputs:
@@ -103,7 +112,7 @@ def _reads(body: ir.Graph, counter: ir.Value) -> list[tuple[ir.Node, bool]] | No
                 return None
             if user.op_type == "Gather" and k == 1:
                 found.append((user, wide))
-            elif user.op_type in _SAME:
+            elif user.op_type in SAME:
                 todo.append((user.outputs[0], wide))
             elif k == 0 and ((user.op_type == "Unsqueeze" and not wide) or (user.op_type == "Reshape" and _one(user.inputs[1]))):
                 todo.append((user.outputs[0], True))

@@ -24,6 +24,7 @@ from pulsify.stages._free import Free
 from pulsify.stages._lengths import Lengths
 from pulsify.stages._lowering import Lowering
 from pulsify.stages._wires import Wires
+from pulsify.summaries import Summaries, feedback
 
 __all__ = ["pulse_v2"]
 
@@ -119,17 +120,11 @@ class _Builder(Wires):
         return new
 
     def _summaries(self) -> None:
-        """Find the static wires that summarise the stream. Refuses a stream that reads one: of all that may be wrong
-        with a summary, that is what its author has to know first."""
+        """Find the static wires that summarise the stream. No stream reads one: make_plans refuses it."""
+        found = Summaries(self.g)
         for node in self.g.graph:
-            plan = self.s.plans.get(node)
-            read = [v for v in (*node.inputs, *captured(node)) if v in self.running]
-            if plan is None:
-                self.running.update(node.outputs if read else ())
-            elif plan.kind == "custom":
-                self.running.update(v for v in node.outputs if not self.g.time_axes(v))
-            if read and any(self.g.time_axes(v) for v in node.outputs):
-                raise self.feedback(node, read[0])
+            found.see(node, self.s.plans.get(node))
+        self.running.update(found.made)
 
     def _copy(self, node: ir.Node) -> None:
         """A node without time. What is known of its result is written again only where it is read."""
@@ -222,14 +217,7 @@ class _Builder(Wires):
                 self.running.add(old)
 
     def feedback(self, node: ir.Node, wire: ir.Value) -> Refusal:
-        axes = [a for v in node.outputs for a in self.g.time_axes(v)] or [a for v in node.inputs for a in self.g.time_axes(v)]
-        made = ", ".join(f"{n.op_type} node {n.name!r}" for n in self._sources(wire)) or "its length"
-        return Refusal(
-            f"cannot pulsify {node.op_type} node {node.name!r}" + (f" on axis {axes[0]}" if axes else ""),
-            why=f"its input {wire.name!r} summarises the whole stream ({made}), and every frame needs it",
-            wire=self.g.describe(wire),
-            hint="only an output may depend on such a summary; use statistics of a window, or running ones",
-        )
+        return feedback(self.g, node, wire, self._sources(wire))
 
     def _provide(self, v: ir.Value, node: ir.Node, plan: Plan, asks: Mapping[tuple[int, Window, int], None]) -> ir.Value:
         """The wire as it arrives; one made from nothing is made for the delay it is read at."""

@@ -52,9 +52,8 @@ def _type(g: Graph, node: ir.Node) -> None:
     if node.op_type == "Scan" and not node.domain and frames(g, node):
         return
     if stands_for is None:
-        if node.op_type == "Loop" and not node.domain:
-            as_scan(g, node)
-        infer_node(g, node)
+        scan = as_scan(g, node) if node.op_type == "Loop" and not node.domain else None
+        infer_node(g, node if scan is None else scan)
     for inner in stands_for or ():
         _type(g, inner)
 

@@ -177,6 +177,55 @@ def test_other_loops_are_refused(kw: dict[str, str]) -> None:
     assert "try:  export the loop as Scan, or as LSTM, GRU or RNN" in text
 
 
+def counted(
+    bounded: bool = True, start_at: int = 0, by: int = 1, compare: str = "Less", past: str = "S", final: bool = False
+) -> onnx.ModelProto:
+    """A ``while i + 1 < S`` as tf2onnx writes it: the loop counts by itself and hands its weight and S from step to step."""
+    g = G()
+    x = g("Transpose", g.input("x", ["N", 2, "S"]), perm=[2, 0, 1])
+    size = g("Squeeze", g("Gather", g("Shape", x), g.ints(0)), g.ints(0))
+    first = g("Less", g.const(np.float32(0)), g("Cast", size, to=FLOAT))
+    weight = g.weight(2, 3)
+    count = g.const(start_at, np.int64)
+    limit = {"S": size, "4": g.const(4, np.int64), "S+3": g("Add", size, g.const(3, np.int64))}[past]
+    h0 = start(g, "zero", x, 1, "N")
+    cond = {
+        "Less": [node("Less", ["jf", "nf"], "less")],
+        "Greater": [node("Greater", ["nf", "jf"], "less")],
+        "LessOrEqual": [node("Sub", ["n", "one"], "m"), node("LessOrEqual", ["j", "m"], "le"), node("And", ["le", "c"], "less")],
+        "data": [node("ReduceMax", ["hn"], "max", keepdims=0), node("Less", ["max", "nf"], "less")],
+    }[compare]
+    body = helper.make_graph(
+        [
+            node("Gather", [x, "i"], "f"), node("MatMul", ["f", "w"], "a"), node("Add", ["a", "h"], "ah"), node("Tanh", ["ah"], "hn"),
+            node("Identity", ["hn"], "y"), node("Add", ["step", "i"], "j"), node("Cast", ["j"], "jf", to=FLOAT),
+            node("Cast", ["n"], "nf", to=FLOAT), *cond, node("And", ["less", "less"], "go"),
+        ],
+        "body", [info("k", INT, []), info("c", BOOL, []), info("i", INT, []), info("h"), info("n", INT, []), info("w")],
+        [info("go", BOOL, []), info("j", INT, []), info("hn"), info("n", INT, []), info("w"), info("y")],
+        [numpy_helper.from_array(np.int64(by), "step"), numpy_helper.from_array(np.int64(1), "one")],
+    )  # fmt: skip
+    most = size if bounded else ""
+    i, h, n, w, y = g("Loop", most, g("And", first, first), count, h0, limit, weight, n=5, body=body)
+    y = g("Transpose", y, perm=[1, 2, 0])
+    return g.model(*((g("Add", y, g("Cast", i, to=FLOAT)), h) if final else (g("Add", y, g("ReduceSum", w)), h)))
+
+
+@pytest.mark.parametrize("kw", [
+    {}, {"bounded": False}, {"compare": "Greater"}, {"compare": "LessOrEqual", "bounded": False}, {"past": "S+3"},
+], ids=str)  # fmt: skip
+def test_loop_that_counts_by_itself(kw: dict[str, Any]) -> None:
+    check(counted(**kw), "S", (1, 3, "P"), lengths=(1, 2, 4, 7, 12))
+
+
+@pytest.mark.parametrize("kw", [
+    {"start_at": 1}, {"by": 2}, {"past": "4"}, {"compare": "data"}, {"bounded": False, "past": "S+3"}, {"final": True},
+], ids=str)  # fmt: skip
+def test_loops_that_count_otherwise_are_refused(kw: dict[str, Any]) -> None:
+    """Another first frame, every second one, fewer of them, as many as the data say, or more than there are."""
+    assert "it is not a loop over frames" in refused(counted(**kw))
+
+
 @pytest.mark.parametrize("which", ["scan_input_directions", "scan_output_directions"])
 def test_backwards_is_refused(which: str) -> None:
     g = G()
