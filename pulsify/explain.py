@@ -13,13 +13,13 @@ import onnx
 import onnx_ir as ir
 
 from pulsify import contract
-from pulsify.dim import Dim, slope, symbols_of
+from pulsify.dim import slope, symbols_of
 from pulsify.errors import InternalError, PulsifyError, Refusal, UsageError
 from pulsify.graph import Graph, Pulse
 from pulsify.pairs import state_pairs, step_note
 from pulsify.pipeline import Options, run
 from pulsify.schedule import make_plans
-from pulsify.stages.load import AxisSpec, Source, batchlike, candidates, declared_dims, normalize, read
+from pulsify.stages.load import AxisSpec, Source, batchlike, declared_dims, normalize, read
 
 __all__ = ["Candidate", "Explanation", "OutputLaw", "explain"]
 
@@ -59,6 +59,15 @@ class Candidate:
     def streams(self) -> bool:
         return not self.obstacles
 
+    @property
+    def apart(self) -> bool:
+        """Whether every frame of every output depends on one input frame alone, as entries of a batch do."""
+        timely = [o for o in self.outputs if o.axis is not None]
+        return (
+            self.streams and not self.states and len(timely) == len(self.outputs) > 0
+            and all(o.rate == "1" and o.lookahead == 0 and o.receptive_field == 1 for o in timely)
+        )  # fmt: skip
+
 
 @dataclass
 class Explanation:
@@ -81,7 +90,7 @@ def explain(model: str | os.PathLike[str] | onnx.ModelProto | Source, axis: Sequ
     # Along every axis from here: old opsets are brought up once.
     source = replace(source, model=plain, edited=True)
     pairs = state_pairs(plain)
-    specs = [list(axis)] if axis else [[c] for c in _specs(plain, pairs)]
+    specs = [list(axis)] if axis else _specs(plain, pairs)
     found = [_along(source, spec) for spec in specs]
     operators: dict[str, int] = {}
     for node in plain.graph:
@@ -106,27 +115,27 @@ def explain(model: str | os.PathLike[str] | onnx.ModelProto | Source, axis: Sequ
     )
 
 
-def _specs(model: ir.Model, pairs: dict[str, str]) -> list[str]:
-    """Axes to look along: symbols that may be time (those like a batch last), or axes of fixed length."""
-    inputs = list(model.graph.inputs)
+def _specs(model: ir.Model, pairs: dict[str, str]) -> list[list[str]]:
+    """Axes to look along, those like a batch last: symbols that may be time, or else axes of fixed length, of several
+    inputs at once where they are equally long. What stands on exposed states alone is no time axis."""
+    inputs = [v for v in model.graph.inputs if v.name not in pairs] or list(model.graph.inputs)
     shapes = [declared_dims(v) for v in inputs]
     used = sorted({s for shape in shapes for d in shape or () for s in symbols_of(d)})
-    likely = candidates(inputs, shapes, used)
-    named = [*likely, *(s for s in used if s not in likely)]
+    named = sorted(used, key=lambda s: batchlike(s, shapes))
     if any(not batchlike(s, shapes) for s in named):
-        return named
-    fixed = [
-        f"{v.name}:{a}"
-        for v, shape in zip(inputs, shapes, strict=True)
-        if v.name not in pairs
-        for a, d in enumerate(shape or ())
-        if not isinstance(d, Dim) and len(shape or ()) > 1
-    ]
-    return [*named, *fixed[:_MOST_FIXED]]
+        return [[s] for s in named]
+    fixed: dict[tuple[int, int], list[str]] = {}
+    for k, (v, shape) in enumerate(zip(inputs, shapes, strict=True)):
+        for a, d in enumerate(shape or ()):
+            if isinstance(d, int) and len(shape or ()) > 1:
+                # Axis 0 of a file without symbols is its batch as a rule; axes of length 1 say nothing of each other.
+                fixed.setdefault((d, 0) if d > 1 and a else (d, 1 + k * 16 + a), []).append(f"{v.name}:{a}")
+    alone = sorted(fixed.values(), key=lambda axes: axes[0].endswith(":0"))
+    return [*alone[:_MOST_FIXED], *([s] for s in named)]
 
 
 def _along(source: Source, spec: list[str]) -> Candidate:
-    out = Candidate(" ".join(spec))
+    out = Candidate(" --axis ".join(spec))
     seen: list[Graph] = []
 
     def observe(g: Graph) -> None:

@@ -48,7 +48,9 @@ def feedback(g: Graph, node: ir.Node, wire: ir.Value, sources: Iterable[ir.Node]
     made = ", ".join(f"{n.op_type} node {n.name!r}" for n in sources) or "its length"
     why = f"its input {wire.name!r} summarises the whole stream ({made}), and every frame needs it"
     hint = "only an output may depend on such a summary; use statistics of a window, or running ones"
-    if node.op_type == "Concat" and sources and all(_last_frames(g, n) for n in sources):
+    inputs = list(node.inputs)
+    ahead = wire in inputs and any(v is not None and g.time_axes(v) for v in inputs[inputs.index(wire) :])
+    if node.op_type == "Concat" and ahead and sources and all(_last_frames(g, n) for n in sources):
         why = f"its input {wire.name!r} is the last frames of the stream ({made}), and a frame before the end needs them"
         hint = "circular padding joins a stream's end to its start: train with zeros, edge or mirrored padding instead"
     return Refusal(

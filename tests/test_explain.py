@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import onnx
 from onnx import TensorProto
 
 from models.wavenet import build
@@ -75,3 +76,42 @@ def test_a_model_that_already_steps_is_told_so() -> None:
         graph.node[0].input[0] = "stateN"
     e = explain(model)
     assert e.pairs == {"state": "stateN"}
+
+
+def test_inputs_of_one_length_stream_together() -> None:
+    """Audio and its features, both as long: one alone is no axis of the model. Axis 0 comes last."""
+    g = G()
+    x, f = g.input("x", [2, 1, 50]), g.input("f", [2, 3, 50])
+    e = explain(g.model(g("Concat", x, f, axis=1)))
+    assert {c.axis: c.streams for c in e.candidates}["x:2 --axis f:2"]
+    assert e.candidates[-1].axis.endswith(":0")
+
+
+def test_an_unnamed_first_axis_is_a_batch() -> None:
+    """As tf2onnx and PyTorch name it; time then has a number, and is tried first."""
+    for name in ("unk__314", "s6", "batch", "x_0"):
+        g = G()
+        e = explain(g.model(g("Conv", g.input("x", [name, 4, 76]), g.weight(4, 4, 3))))
+        assert [c.axis for c in e.candidates] == ["x:1", "x:2", name]
+        assert [c.apart for c in e.candidates] == [False, False, True]
+
+
+def test_a_condition_on_an_input_is_bound_by_name() -> None:
+    g = G()
+    x, rate = g.input("x", [1, "S"]), g.input("sr", [], TensorProto.INT64)
+    branch = G()
+    body = branch.model(branch("Neg", x)).graph
+    e = explain(g.model(g("If", g("Equal", rate, g.const(16000, "int64")), then_branch=body, else_branch=body)))
+    assert any("--bind sr=16000" in hint for c in e.candidates for o in c.obstacles for hint in o.hints)
+
+
+def test_caches_and_unrolled_cells_are_states() -> None:
+    """``present = concat(past, x)[-3:]`` and ``c' = f * c + i`` are states whatever their names are."""
+    g = G()
+    x, past, c = g.input("x", [1, 2, 4]), g.input("left", [1, 2, 3]), g.input("cell", [1, 2])
+    whole = g("Concat", past, x, axis=2)
+    kept = g("Slice", whole, g.ints(-3), g.ints(2**63 - 1), g.ints(2))
+    gate = g("Sigmoid", g("ReduceMean", x, g.ints(2), keepdims=0))
+    new = g("Add", g("Mul", gate, c), g("Tanh", gate))
+    y = g("Conv", whole, g.weight(2, 2, 4))
+    assert explain(onnx.shape_inference.infer_shapes(g.model(y, kept, new))).pairs == {"left": kept, "cell": new}

@@ -9,7 +9,7 @@ import onnx
 import pytest
 
 from pulsify.api import convert
-from pulsify.errors import PulsifyError, Refusal, UsageError
+from pulsify.errors import InternalError, PulsifyError, Refusal, UsageError
 from tests.graphs import G
 
 FAR = 2**63 - 1
@@ -157,6 +157,36 @@ def test_a_node_that_is_malformed_is_named() -> None:
         with pytest.raises(PulsifyError) as e:
             convert(g.model(make(g, g.input("x", [1, 4, "S"]))), axis="S", pulse=1)
         assert e.value.exit_code in (3, 5), e.value
+
+
+def test_a_law_that_fails_on_a_sound_node_is_our_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exception in a shape law is the model's fault only where onnx has something against the node."""
+    from pulsify.ops.elementwise import Pointwise
+
+    def broken(*_: object) -> None:
+        raise IndexError("a fault of ours")
+
+    monkeypatch.setattr(Pointwise, "infer", broken)
+    g = G()
+    with pytest.raises(InternalError, match="a fault of ours") as e:
+        convert(g.model(g("Relu", g.input("x", [1, 4, "S"]))), axis="S", pulse=1)
+    assert "the shape law of Relu node 'n_relu_1' failed" in e.value.what and e.value.exit_code == 70
+
+
+@pytest.mark.parametrize(
+    "op, shapes, attributes",
+    [
+        ("Transpose", [[1, 4, "S"]], {"perm": [0, 1]}),
+        ("Gather", [[1, 4, "S"]], {"axis": 1}),
+        ("Split", [[1, 4, "S"]], {"axis": 5}),
+    ],
+)
+def test_a_malformed_node_is_refused_whatever_the_law_does_with_it(op: str, shapes: list[Any], attributes: dict[str, Any]) -> None:
+    g = G()
+    inputs = [g.input(f"x{k}", shape) for k, shape in enumerate(shapes)]
+    with pytest.raises(Refusal) as e:
+        convert(g.model(g(op, *inputs, **attributes)), axis="S", pulse=1)
+    assert f"{op} node" in e.value.what
 
 
 def test_every_refusal_leaves_the_model_alone() -> None:

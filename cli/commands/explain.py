@@ -14,6 +14,7 @@ from .. import console
 from ..request import FILE, pair
 
 if TYPE_CHECKING:
+    from pulsify.errors import PulsifyError
     from pulsify.explain import Candidate, Explanation
 
 #: Operators printed; ``--json`` has them all.
@@ -110,6 +111,8 @@ def _candidate(c: Candidate) -> None:
             for o in c.outputs
         ]
         console.table(header, rows, right=(1, 3, 4, 5, 6))
+    if c.apart:
+        _fact("note", "every frame is computed by itself, nothing is remembered: this axis is a batch, or needs no pulsing")
     if c.streams:
         step = c.pulse_multiple or 1
         _fact("pulses", "any" if step == 1 else f"every multiple of {step} frames of {c.symbol}")
@@ -119,8 +122,18 @@ def _candidate(c: Candidate) -> None:
         _fact("valid_frames", "needed: something depends on where the stream ends" if c.valid_frames else "not needed")
         for i, condition in enumerate(c.conditions):
             _fact("" if i else "assumes", condition)
-    for o in c.obstacles:
-        console.line(o.render())
+    for alike in _alike(c.obstacles):
+        console.line(alike[0].render())
+        if len(alike) > 1:
+            console.line(f"  and:  {len(alike) - 1} more of the kind, the last at {alike[-1].what.removeprefix('cannot pulsify ')}")
+
+
+def _alike(obstacles: Sequence[PulsifyError]) -> list[list[PulsifyError]]:
+    """Obstacles of one operator and with one remedy, together."""
+    groups: dict[tuple[str, ...], list[PulsifyError]] = {}
+    for o in obstacles:
+        groups.setdefault((o.what.partition(" node ")[0], *(h.partition(",")[0] for h in o.hints)), []).append(o)
+    return list(groups.values())
 
 
 def _text(value: object) -> str:

@@ -10,7 +10,7 @@ import onnx
 import onnx_ir as ir
 
 from pulsify.dim import DimLike, sym, symbols_of
-from pulsify.errors import PulsifyError, Refusal
+from pulsify.errors import PulsifyError, Refusal, internal
 from pulsify.facts import MAX_ELEMS, Elems, Fill, Iota, Shape, WireFact
 from pulsify.graph import Graph, captured, subgraphs, tensor_fact
 from pulsify.ops._rule import NodeView, find
@@ -59,8 +59,11 @@ def infer_node(g: Graph, node: ir.Node) -> None:
             facts = _static(node, g)
         except PulsifyError:
             raise
-        except (IndexError, ValueError, TypeError, AssertionError, ZeroDivisionError) as e:
-            view(g, node).refuse(f"the node is malformed ({type(e).__name__}: {e})", hint="check the model with onnx.checker")
+        except Exception as e:
+            said = _complaint(g, node)
+            if said is None:
+                raise internal(f"the shape law of {view(g, node).where} failed", e) from e
+            view(g, node).refuse(f"the node is malformed: {said}", hint="check the model with onnx.checker")
     unknown = next((v for v, f in zip(node.outputs, facts, strict=False) if f.shape is None), None)
     if unknown is not None and any(g.time_axes(v) for v in node.inputs if v is not None):
         lost = ", ".join(repr(v.name) for v in node.inputs if v is not None and g.facts[v].shape is None)
@@ -115,27 +118,11 @@ def _by_onnx(node: ir.Node, g: Graph) -> dict[str, onnx.TypeProto]:
     """Output types by ``o<k>``, from onnx's own shape inference; empty where it cannot tell."""
     if subgraphs(node):
         return _with_subgraphs(node, g)
-    types, data = {}, {}
-    for k, v in enumerate(node.inputs):
-        fact = g.fact(v)
-        if v is None or fact is None:
-            continue
-        if fact.dtype == ir.DataType.UNDEFINED:
-            if v.type is None or isinstance(v.type, ir.TensorType):
-                return {}
-            types[f"i{k}"] = ir.serde.serialize_type(v.type)
-            continue
-        dims = None if fact.shape is None else [d if isinstance(d, int) else str(d) for d in fact.shape]
-        types[f"i{k}"] = onnx.helper.make_tensor_type_proto(int(fact.dtype), dims)
-        array = _known(fact)
-        if array is not None:
-            data[f"i{k}"] = onnx.numpy_helper.from_array(array)
-    proto = onnx.NodeProto()
-    proto.CopyFrom(ir.to_proto(node))
-    names = [f"i{k}" if v is not None else "" for k, v in enumerate(node.inputs)]
-    del proto.input[:], proto.output[:]
-    proto.input.extend(names)
-    proto.output.extend(f"o{k}" for k in range(len(node.outputs)))
+    found = _isolated(node, g)
+    if found is None:
+        return {}
+    proto, types, arrays = found
+    data = {name: onnx.numpy_helper.from_array(array) for name, array in arrays.items()}
     version = g.graph.opset_imports.get(node.domain, 1)
     try:
         schema = onnx.defs.get_schema(node.op_type, version, node.domain)
@@ -143,6 +130,45 @@ def _by_onnx(node: ir.Node, g: Graph) -> dict[str, onnx.TypeProto]:
         return onnx.shape_inference.infer_node_outputs(schema, proto, types, data, opset_imports=imports)
     except (onnx.defs.SchemaError, onnx.shape_inference.InferenceError, RuntimeError, ValueError):
         return {}
+
+
+def _isolated(node: ir.Node, g: Graph) -> tuple[onnx.NodeProto, dict[str, onnx.TypeProto], dict[str, np.ndarray]] | None:
+    """The node with inputs ``i<k>`` and outputs ``o<k>``, the types of its inputs and what is known of them; None where
+    an input is no tensor onnx could be told of."""
+    types, data = {}, {}
+    for k, v in enumerate(node.inputs):
+        fact = g.fact(v)
+        if v is None or fact is None:
+            continue
+        if fact.dtype == ir.DataType.UNDEFINED:
+            if v.type is None or isinstance(v.type, ir.TensorType):
+                return None
+            types[f"i{k}"] = ir.serde.serialize_type(v.type)
+            continue
+        dims = None if fact.shape is None else [d if isinstance(d, int) else str(d) for d in fact.shape]
+        types[f"i{k}"] = onnx.helper.make_tensor_type_proto(int(fact.dtype), dims)
+        array = _known(fact)
+        if array is not None:
+            data[f"i{k}"] = array
+    proto = onnx.NodeProto()
+    proto.CopyFrom(ir.to_proto(node))
+    names = [f"i{k}" if v is not None else "" for k, v in enumerate(node.inputs)]
+    del proto.input[:], proto.output[:]
+    proto.input.extend(names)
+    proto.output.extend(f"o{k}" for k in range(len(node.outputs)))
+    return proto, types, data
+
+
+def _complaint(g: Graph, node: ir.Node) -> str | None:
+    """What onnx has against the node itself; None where it finds nothing wrong, or cannot tell."""
+    found = None if node.domain or subgraphs(node) else _isolated(node, g)
+    if found is None:
+        return None
+    from pulsify.ops._malformed import complaint
+
+    proto, types, data = found
+    facts = {f"i{k}": f for k, v in enumerate(node.inputs) if v is not None and (f := g.fact(v)) is not None}
+    return complaint(proto, types, data, facts, g.graph.opset_imports, g.symbol)
 
 
 def _with_subgraphs(node: ir.Node, g: Graph) -> dict[str, onnx.TypeProto]:

@@ -94,7 +94,13 @@ class Split(AxisRule):
         parts = len(n.node.outputs)
         length = n.shape(0)[self.axis_of(n)]
         if isinstance(length, Dim):
-            n.refuse(f"it splits an axis of {length} frames into {parts} parts", axis=self.axis_of(n))
+            unrolled = parts == n.assume.baked
+            n.refuse(
+                f"it splits an axis of {length} frames into {parts} part{'' if parts == 1 else 's'}"
+                + (", one for each frame of the file: a recurrence unrolled by the exporter" if unrolled else ""),
+                axis=self.axis_of(n),
+                hint="export the recurrence as LSTM, GRU, RNN or a loop (in Keras, unroll=False)" if unrolled else "",
+            )
         size = -(-int(length) // parts)
         return (*(size,) * (parts - 1), int(length) - size * (parts - 1))
 

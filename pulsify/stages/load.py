@@ -349,6 +349,13 @@ def _time(model: ir.Model, axis: AxisSpec) -> tuple[list[Any], str, list[str]]:
             why=f"its inputs are {', '.join(_describe(v, s) for v, s in zip(inputs, shapes, strict=True))}",
             hint=_axis_hints(inputs, shapes, found or used, None),
         )
+    if batchlike(found[0], shapes):
+        raise UsageError(
+            "which axis is time?",
+            why=f"the only symbolic axis, {found[0]}, looks like the batch: "
+            f"the inputs are {', '.join(_describe(v, s) for v, s in zip(inputs, shapes, strict=True))}",
+            hint=[f"--axis {found[0]}, if it is time after all", *_axis_hints(inputs, shapes, (), None)],
+        )
     return shapes, found[0], [f"time axis: {found[0]} (the only candidate)"]
 
 
@@ -391,7 +398,11 @@ def batchlike(symbol: str, shapes: Sequence[Any]) -> bool:
     if "batch" in symbol.lower():
         return True
     at = [(i, len(shape)) for shape in shapes for i, d in enumerate(shape or ()) if isinstance(d, Dim) and d == sym(symbol)]
-    return bool(at) and all(i == 0 and rank > 1 for i, rank in at) and symbol.lower() in ("n", "b", "bs", "bsz", "s0")
+    return bool(at) and all(i == 0 and rank > 1 for i, rank in at) and bool(_NO_NAME.fullmatch(symbol.lower()))
+
+
+#: Names of a batch, and those that exporters and :func:`declared_dims` make up for the first axis of an input.
+_NO_NAME = re.compile(r"n|b|bs|bsz|s\d+|unk__\d+|\w+_0|dim_?\d+")
 
 
 def _axis_hints(inputs: Sequence[ir.Value], shapes: Sequence[Any], names: Sequence[str], typo: str | None) -> list[str]:

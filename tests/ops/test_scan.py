@@ -206,7 +206,7 @@ def counted(
         [numpy_helper.from_array(np.int64(by), "step"), numpy_helper.from_array(np.int64(1), "one")],
     )  # fmt: skip
     most = size if bounded else ""
-    i, h, n, w, y = g("Loop", most, g("And", first, first), count, h0, limit, weight, n=5, body=body)
+    i, h, _, w, y = g("Loop", most, g("And", first, first), count, h0, limit, weight, n=5, body=body)
     y = g("Transpose", y, perm=[1, 2, 0])
     return g.model(*((g("Add", y, g("Cast", i, to=FLOAT)), h) if final else (g("Add", y, g("ReduceSum", w)), h)))
 
