@@ -27,6 +27,7 @@ def as_dict(c: Conversion, target: Path, verify_seconds: float | None) -> dict[s
             "lengths": c.report.lengths,
             "frames": c.report.frames,
             "worst_error": c.report.worst,
+            "in_float32_instead_of": c.report.stood_in_for,
             "outputs": [{"name": o["name"], "worst_error": _worst(c, o["name"])} for o in m["outputs"]],
         }
     return {
@@ -114,6 +115,8 @@ def _facts(c: Conversion, verify_seconds: float | None) -> list[tuple[str, str]]
         text = f"at {m['symbol']} = {', '.join(map(str, lengths))}"
         if len(lengths) > 16:
             text = f"at {len(lengths)} lengths of {m['symbol']}, {lengths[0]} to {lengths[-1]}"
+        if c.report.stood_in_for:
+            text += f", in float32: onnxruntime does not run {' or '.join(c.report.stood_in_for)} here"
         rows.append(("verified", text))
         rows.append(("worst error", f"{c.report.worst:.2g} of the output's largest value"))
     else:
