@@ -118,7 +118,8 @@ def _facts(c: Conversion, verify_seconds: float | None) -> list[tuple[str, str]]
         if c.report.stood_in_for:
             text += f", in float32: onnxruntime does not run {' or '.join(c.report.stood_in_for)} here"
         rows.append(("verified", text))
-        rows.append(("worst error", f"{c.report.worst:.2g} of the output's largest value"))
+        noise = f" (rounding its inputs moves the batch model itself by {c.report.noise:.2g})" if c.report.noise else ""
+        rows.append(("worst error", f"{c.report.worst:.2g} of the output's largest value{noise}"))
     else:
         rows.append(("verified", "no (--no-verify)"))
     took = f"converted in {c.seconds:.2f} s"

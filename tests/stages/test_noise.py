@@ -1,0 +1,43 @@
+"""How verification judges outputs that rounding alone moves by more than 1e-5."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+
+from pulsify.api import Conversion, convert
+from pulsify.errors import VerificationError
+from pulsify.stages.verify import Report, verify
+from tests.graphs import G
+
+
+def steep(slope: float) -> Conversion:
+    """``exp(slope * conv(x))``: relative errors of the convolution come out ``slope`` times as large."""
+    g = G()
+    y = g("Conv", g.input("x", [1, 2, "S"]), g.const(np.full((1, 2, 3), 0.2, np.float32)), pads=[2, 0])
+    return convert(g.model(g("Exp", g("Mul", y, g.const(np.float32(slope))))), axis="S", pulse=2)
+
+
+def off_by(done: Conversion, factor: float) -> Report:
+    """Verify a pulsed model whose weights are that much too large."""
+    pulsed = done.model
+    (weight,) = (t for t in pulsed.graph.initializer if len(t.dims) >= 3)
+    array = onnx.numpy_helper.to_array(weight)
+    weight.CopyFrom(onnx.numpy_helper.from_array((array * np.float32(factor)).astype(np.float32), weight.name))
+    return verify(done.source, done.batch, pulsed.SerializeToString())
+
+
+def test_rounding_is_no_disagreement() -> None:
+    report = off_by(steep(200), 1 + 1e-7)
+    assert report.worst > 1e-5 and 0 < report.noise < 1e-3
+
+
+@pytest.mark.parametrize("slope, factor", [(200, 1 + 1e-5), (1, 1 + 5e-5), (1, 1.01)])
+def test_more_than_rounding_is(slope: float, factor: float) -> None:
+    with pytest.raises(VerificationError, match="disagrees with the batch model"):
+        off_by(steep(slope), factor)
+
+
+def test_noise_is_not_measured_where_all_is_well() -> None:
+    assert steep(1).verify().noise == 0
