@@ -90,7 +90,7 @@ def test_undecided_is_refused() -> None:
         check(g.model(either(g, x, flag)))
     assert "cannot pulsify If node" in str(e.value)
     assert "its condition 'flag' is not known when the model is converted, and its branches read 'x'" in str(e.value)
-    assert "try:  make the condition a constant" in str(e.value)
+    assert "try:  --bind flag=VALUE: the condition depends on that input" in str(e.value)
 
 
 def test_condition_from_data_is_refused() -> None:
