@@ -12,7 +12,7 @@ import click
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["busy", "count", "facts", "heading", "line", "progress", "table"]
+__all__ = ["busy", "count", "facts", "heading", "line", "progress", "styled", "table"]
 
 
 def count(n: int, word: str) -> str:
@@ -27,10 +27,15 @@ def line(text: str = "") -> None:
 
 def heading(text: str) -> None:
     """One line that stands out on a terminal."""
-    if _terminal():
+    styled(text, "bold")
+
+
+def styled(text: str, style: str) -> None:
+    """One line in a colour on a terminal, not wrapped."""
+    if style and _terminal():
         from rich.text import Text
 
-        _rich().print(Text(text, style="bold"), soft_wrap=True)
+        _rich().print(Text(text, style=style), soft_wrap=True)
     else:
         click.echo(text)
 

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import click
+from click.shell_completion import CompletionItem
 
 from . import failures
 
@@ -24,7 +25,7 @@ EXIT_CODES = (
     (0, "done"),
     (2, "usage: an option, an axis, a pulse or an output that cannot be"),
     (3, "refused: the model cannot stream as asked (the message names the node and the reason)"),
-    (4, "verification failed: the pulsed model disagrees with the batch model; nothing was written"),
+    (4, "verification failed: the pulsed model disagrees with the batch model, or has drifted from it; nothing was written"),
     (5, "the model file is missing, unreadable or invalid"),
     (70, "an internal error: ours, not your model's"),
 )
@@ -60,6 +61,10 @@ class Commands(click.Group):
         if args and args[0] not in own and args[0] not in self.list_commands(ctx):
             args = [DEFAULT, *args]
         return super().parse_args(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Commands, and files: a first argument may be a model. (A file after them would make bash forget them.)"""
+        return [CompletionItem(incomplete, type="file"), *super().shell_complete(ctx, incomplete)]
 
     def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         formatter.write_usage("pulsify", "MODEL.onnx --axis S --pulse 4 [-o OUT.onnx]")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,9 @@ from .console import count
 
 if TYPE_CHECKING:
     from pulsify.api import Conversion
+    from pulsify.drift import Check
+
+    from .request import Request
 
 #: Conditions printed; the report has them all.
 SHOWN = 5
@@ -93,6 +97,28 @@ def _row(m: dict[str, Any], o: dict[str, Any]) -> list[str]:
         f"{delay:.4g}" if isinstance(delay, float) else str(delay),
         str(o["lookahead"]), field, str(o["length"]),
     ]  # fmt: skip
+
+
+def show_check(c: Conversion, pulsed: str, found: Check, seconds: float) -> None:
+    """What a check came to, where all is well."""
+    name = c.source.path.name if c.source.path else "the batch model"
+    console.heading(f"{pulsed} is what {name} converts to")
+    made = "the graph is the one this version writes" if found.same_graph else "the graph is another one, with the same promises"
+    rows = [
+        ("source", f"sha256 {c.manifest['source']['sha256'][:12]}, as the manifest says"),
+        ("manifest", f"as a conversion makes it now; {made}"),
+        *(r for r in _facts(c, None) if r[0] in ("verified", "worst error")),
+        ("time", f"converted in {c.seconds:.2f} s, verified in {seconds:.2f} s"),
+    ]
+    console.facts(rows)
+
+
+def axes(manifest: Mapping[str, Any], request: Request) -> tuple[str, ...]:
+    """The time axis of a pulsed file, as words of --axis."""
+    from pulsify.replay import axis_of
+
+    found = axis_of(manifest, request.source())
+    return tuple(f"{n}:{a}" for n, a in found.axes.items()) if found.axes else (manifest["symbol"],)
 
 
 def _facts(c: Conversion, verify_seconds: float | None) -> list[tuple[str, str]]:

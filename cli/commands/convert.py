@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import difflib
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from pulsify.errors import InternalError, PulsifyError, UsageError, internal
 
 from .. import console, failures
 from ..request import FILE, PULSE, Request, streaming
+
+
+def stages(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Stages a shell may complete."""
+    from pulsify.pipeline import STAGES
+
+    return [s.name for s in STAGES if s.name.startswith(incomplete)]
 
 
 @click.command(short_help="Convert a model; meant where no command is named.")
@@ -35,8 +44,13 @@ from ..request import FILE, PULSE, Request, streaming
     help="Metadata to write, {pulse} standing for the pulse; or sherpa-onnx, for what its clients read (repeatable).",
 )  # fmt: skip
 @click.option(
-    "--pass", "until", metavar="NAME",
+    "--pass", "until", metavar="NAME", shell_complete=stages,
     help="Print the graph after this stage as text (-o: into a file) and stop. 'list' lists the stages.",
+)  # fmt: skip
+@click.option(
+    "--check", metavar="PULSED.onnx", type=FILE,
+    help="Write nothing: check that this pulsed file is what MODEL converts to now, and streams it, every frame. Axis and "
+    "pulse are the file's own if left out.",
 )  # fmt: skip
 @click.option(
     "--report", metavar="FILE.json", help="Write all that is printed, and more, as JSON. '-' prints it instead."
@@ -50,6 +64,7 @@ def command(
     output: str | None,
     until: str | None,
     triton: str | None,
+    check: str | None,
     report: str | None,
     quiet: bool,
     no_verify: bool,
@@ -69,7 +84,9 @@ def command(
         check_target(report, Path(model))
     try:
         request = Request(model, pulse=pulse, **asked)
-        if until is not None:
+        if check is not None:
+            _check(request, check, output or triton, until, no_verify, quiet or report == "-", record)
+        elif until is not None:
             _dump(request, until, output)
         else:
             from pulsify.pipeline import resting_collector
@@ -136,6 +153,33 @@ def default_output(path: Path, pulse: int | str) -> Path:
     return path.with_name(f"{path.stem}.p{pulse}.onnx")
 
 
+def _check(
+    request: Request, check: str, output: str | None, until: str | None, no_verify: bool, quiet: bool, record: dict[str, Any]
+) -> None:
+    for option, given in (("-o or --triton", output is not None), ("--pass", until is not None), ("--no-verify", no_verify)):
+        if given:
+            raise UsageError(f"--check and {option}", why="--check writes nothing and verifies", hint=f"leave {option} out")
+    with console.busy("loading", quiet):
+        from pulsify import drift
+        from pulsify.stages.load import read
+
+        from .. import summary
+
+        manifest = drift.promised(Path(check), read(Path(request.model)))
+    if click.get_current_context().get_parameter_source("pulse") is ParameterSource.DEFAULT:
+        request = replace(request, pulse=str(manifest["pulse"]))
+    if not request.axes:
+        request = replace(request, axes=summary.axes(manifest, request))
+    done = request.convert(quiet)
+    start = time.perf_counter()
+    with console.busy(f"verifying {Path(check).name}", quiet):
+        found = drift.check(Path(check), done)
+    seconds = time.perf_counter() - start
+    record.update(summary.as_dict(done, Path(check), seconds), same_graph=found.same_graph)
+    if not quiet:
+        summary.show_check(done, check, found, seconds)
+
+
 def _hand_over(error: InternalError, request: Request) -> None:
     """Add to an internal error where the last good graph is."""
     failures.as_error(error)
@@ -147,7 +191,7 @@ def _dump(request: Request, until: str, output: str | None) -> None:
     from pulsify.files import check_target, place
     from pulsify.pipeline import run
 
-    _known_stage(until)
+    known_stage(until)
     target = check_target(output, Path(request.model)) if output is not None and output != "-" else None
     try:
         text = dump(run(request.source(), request.options, until=until))
@@ -168,7 +212,8 @@ def _list_stages() -> None:
         console.line(f"{s.name:<{width}}  {s.doc}")
 
 
-def _known_stage(name: str) -> None:
+def known_stage(name: str) -> None:
+    """UsageError unless there is such a stage."""
     from pulsify.pipeline import STAGES
 
     names = [s.name for s in STAGES]
