@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 # Workers of the test run.
 JOBS ?= 2
 
-.PHONY: help venv demo test nightly test-real test-runtimes package lint docs golden bench bench-convert bench-client clean
+.PHONY: help venv demo test nightly test-real test-runtimes package lint docs site golden bench bench-convert bench-client clean
 
 help:
 	@echo "make demo       set up, convert a real model, print its table"
@@ -17,7 +17,8 @@ help:
 	@echo "make nightly    the property tests with thousands of examples"
 	@echo "make real-table write docs/real-models.md, measured anew (beside tract, where that is installed)"
 	@echo "make lint       ruff and mypy"
-	@echo "make docs       write docs/operators.md from the registry"
+	@echo "make docs       write docs/operators.md from the registry, and the drawing"
+	@echo "make site       the documentation as a static site, in site/, every link of it followed"
 	@echo "make golden     write the golden dumps and counts again; review the difference like code"
 	@echo "make bench      what a pulse costs beside tract and the batch model (ARGS=--quick: under two minutes)"
 	@echo "make bench-convert  what a conversion costs"
@@ -59,6 +60,12 @@ lint: $(READY)
 
 docs: $(READY)
 	$(BIN)/python -m docs.operators
+	$(BIN)/python -m docs.drawing
+
+site: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
+	$(BIN)/python -m mkdocs build --strict --quiet
+	$(BIN)/python -m docs.links site
 
 golden: $(READY)
 	$(BIN)/python -m pytest -n $(JOBS) -m "not real and not nightly" -k golden --update-golden
@@ -76,4 +83,4 @@ bench-client: $(READY)
 	$(BIN)/python -m benchmarks.client
 
 clean:
-	rm -rf $(VENV) demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) demo site build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -167,33 +167,3 @@ def test_client_of_the_contract_page(tmp_path: Path, pulse: int) -> None:
         got = names["stream"](str(path), {"x": x}, total)  # type: ignore[operator]
         for name, want in zip(NAMES, BATCH.run(None, {"x": x}), strict=True):
             assert got[name].shape == want.shape and np.allclose(got[name], want, atol=1e-5)
-
-
-def test_the_operator_of_the_guide_streams() -> None:
-    """The rule printed in docs/adding-an-operator.md registers, types, plans and shows in the registry."""
-    from pulsify.ops import _rule
-    from pulsify.pipeline import Options, run
-    from pulsify.stages.load import AxisSpec
-    from tests.graphs import G
-
-    rule, test = (b.text for b in blocks(ROOT / "docs/adding-an-operator.md") if b.language == "python")
-    before = dict(_rule.registry())
-    try:
-        exec(compile(rule, "adding-an-operator.md", "exec"), {})
-        g = G()
-        model = g.model(g("Preemphasis", g.input("x", [1, 3, "S"]), domain="my.audio", alpha=0.97))
-        done = run(model, Options(AxisSpec("S"), _pulse(4)))
-        (out,) = done.outputs.values()
-        assert (out.delay, str(out.length), out.receptive_field) == (1, "S - 1", 2)
-    finally:
-        _rule._RULES.clear()
-        _rule._RULES.update(before)
-    names: dict[str, object] = {}
-    exec(compile(test, "adding-an-operator.md", "exec"), names)
-    names["test_window"]()  # type: ignore[operator]
-
-
-def _pulse(size: int) -> object:
-    from pulsify.graph import Pulse
-
-    return Pulse(size)
