@@ -14,6 +14,7 @@ After Triton's model_config.proto and the pages "Implicit State Management" and 
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -62,11 +63,25 @@ def save(done: Conversion, folder: Path, name: str, serving: Serving | None = No
     done.manifest = contract.loads(done.graph.model.metadata_props)
     text = config(done.graph, name, serving or Serving())
     version = folder / name / "1"
-    with writing(version):
-        version.mkdir(parents=True, exist_ok=True)
-    path = done.save(version / "model.onnx", verify=verify)
-    place(text.encode(), folder / name / "config.pbtxt")
+    with _folder(version):
+        path = done.save(version / "model.onnx", verify=verify)
+        place(text.encode(), folder / name / "config.pbtxt")
     return path
+
+
+@contextlib.contextmanager
+def _folder(path: Path) -> Iterator[None]:
+    """A folder to write into; those that had to be made for it are taken away again if that fails."""
+    made = [p for p in (path, *path.parents) if not p.exists()]
+    with writing(path):
+        path.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        for p in made:
+            with contextlib.suppress(OSError):
+                p.rmdir()
+        raise
 
 
 def rows_first(g: Graph) -> None:

@@ -77,6 +77,16 @@ def test_output_and_axes_of_inputs(tmp_path: Path) -> None:
     assert done.code == 0 and done.outputs["model"] == "out.onnx" and (tmp_path / "out.onnx").is_file(), done.said
 
 
+def test_a_pulsed_file_in_the_repository(tmp_path: Path) -> None:
+    onnx.save(conv(), tmp_path / "m.onnx")
+    assert run("convert", tmp_path, model="m.onnx", axis="S", pulse="4").code == 0
+    check = "--check m.p4.onnx"
+    done = run("convert", tmp_path, model="m.onnx", axis="S", pulse="4", options=check)
+    assert done.code == 0 and done.outputs["model"] == "m.p4.onnx", done.said
+    onnx.save(conv(pads=(1, 1)), tmp_path / "m.onnx")
+    assert run("convert", tmp_path, model="m.onnx", axis="S", pulse="4", options=check).code != 0
+
+
 @pytest.mark.parametrize("axis", ["nothing", "S; touch broken", "$(touch broken)"])
 def test_a_model_that_does_not(tmp_path: Path, axis: str) -> None:
     onnx.save(conv(), tmp_path / "m.onnx")

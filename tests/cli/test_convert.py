@@ -12,7 +12,7 @@ import onnx
 import pytest
 
 from pulsify import StreamSession, contract
-from tests.cli.conftest import Cli, conv, failed, untouched, write
+from tests.cli.conftest import Cli, conv, failed, untouched, write, wrong_conv
 from tests.graphs import G
 
 
@@ -213,3 +213,11 @@ def test_triton_repository(cli: Cli, model: Path, tmp_path: Path) -> None:
     failed(cli("model.onnx", "--axis", "S", "--triton", "r", "-o", "x.onnx"), 2, "both -o and --triton")
     (tmp_path / "file").write_text("")
     failed(cli("model.onnx", "--axis", "S", "--triton", "file"), 2, "cannot write")
+
+
+def test_a_repository_that_would_be_wrong_is_not_written(
+    cli: Cli, model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    wrong_conv(monkeypatch)
+    failed(cli("model.onnx", "--axis", "S", "--pulse", "4", "--triton", "deep/repository"), 4, "disagrees")
+    untouched(tmp_path, "model.onnx")
