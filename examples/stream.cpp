@@ -1,7 +1,8 @@
 // c++ -std=c++17 stream.cpp -lonnxruntime -o stream        (and nlohmann/json, for the manifest)
 // ./stream MODEL.onnx < PULSES.f32 > FRAMES.f32
-// Streams a pulsed float32 model with one streaming input: pulse after pulse in the layout of that input, raw. Out comes
-// the first output, call by call, from the first call that holds a frame that counts (docs/contract.md).
+// Streams a pulsed float32 model with one streaming input: pulse after pulse in the layout of that input, raw; the last may
+// be shorter where time comes first in it. Out comes the first output, call by call, from the first call that holds a
+// frame that counts (docs/contract.md).
 #include <cstdio>
 #include <cstring>
 #include <string>

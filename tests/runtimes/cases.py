@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 
 from models import crn, hifigan, wavenet
 from models.registry import fetch
@@ -76,6 +77,17 @@ class Prepared:
     manifest: dict[str, Any]
     inputs: dict[str, np.ndarray]
     want: dict[str, np.ndarray]
+    session: ort.InferenceSession
+
+    def batch(self, total: int) -> np.ndarray:
+        """The batch model's first output on the first ``total`` frames of the stream."""
+        feeds = {}
+        for i in self.manifest["inputs"]:
+            whole = self.inputs[i["name"]]
+            cut = whole if i["axis"] is None else np.take(whole, range(whole.shape[i["axis"]] * total // self.case.total), i["axis"])
+            feeds[i["name"]] = cut
+        out: np.ndarray = self.session.run(None, feeds)[0]
+        return out
 
     def check(self, got: dict[str, np.ndarray]) -> None:
         """All outputs, on every frame."""
@@ -104,7 +116,7 @@ def prepare(case: Case, folder: Path) -> Prepared:
         inputs[i.name] = rng.standard_normal(shape).astype(np.float32)
     names = [o.name for o in session.get_outputs()]
     want = dict(zip(names, session.run(names, inputs), strict=True))
-    return Prepared(case, path, done.manifest, inputs, want)
+    return Prepared(case, path, done.manifest, inputs, want, session)
 
 
 @functools.cache

@@ -1,17 +1,20 @@
-"""What the tier installs for itself: npm packages into the cache, Chromium from Debian's packages where there is none."""
+"""What the tier installs for itself: npm packages into the cache; from Debian's packages what is not there."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
+import tarfile
 import tempfile
 from pathlib import Path
 
 from models.registry import cache
 
 PACKAGES = Path(__file__).with_name("package.json")
+HEADERS = "com.github.asus4.onnxruntime@0.4.9"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -32,13 +35,38 @@ def node_modules() -> Path:
     return folder
 
 
+def cpp_headers() -> Path:
+    """The C++ headers of onnxruntime, which npm has inside a package for Unity; the rest of it (150 MB) is not kept."""
+    folder = cache() / f"headers-{HEADERS.replace('@', '-')}"
+    if not folder.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".headers-", dir=folder.parent) as staged:
+            _run("npm", "pack", HEADERS, cwd=Path(staged))
+            (file,) = Path(staged).glob("*.tgz")
+            kept = Path(staged) / "kept"
+            kept.mkdir()
+            with tarfile.open(file) as archive:
+                for member in archive:
+                    if member.isfile() and re.search(r"/ios-arm64/.*/Headers/\w+\.h$", member.name):
+                        data = archive.extractfile(member)
+                        assert data is not None
+                        (kept / Path(member.name).name).write_bytes(data.read())
+            assert (kept / "onnxruntime_cxx_api.h").is_file()
+            os.replace(kept, folder)
+    return folder
+
+
+def json_headers() -> None:
+    """nlohmann/json where the compiler finds it, installed as a Debian package where it does not."""
+    if not any((Path(p) / "nlohmann" / "json.hpp").is_file() for p in ("/usr/include", "/usr/local/include")):
+        _apt("nlohmann-json3-dev", "needs the headers of nlohmann/json")
+
+
 def chromium() -> str:
     """A Chromium, installed as a Debian package where there is none and that is allowed."""
     found = next((path for path in map(shutil.which, BROWSERS) if path), None)
     if found is None:
-        assert shutil.which("apt-get") and os.geteuid() == 0, f"needs one of {', '.join(BROWSERS)}"
-        _run("apt-get", "update", "-qq")
-        _run("apt-get", "install", "-y", "-qq", "chromium")
+        _apt("chromium", f"needs one of {', '.join(BROWSERS)}")
         found = shutil.which("chromium")
     assert found is not None
     return found
@@ -50,6 +78,12 @@ def chromium_args(profile: Path) -> list[str]:
         "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
         "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", f"--user-data-dir={profile}",
     ]  # fmt: skip
+
+
+def _apt(package: str, why: str) -> None:
+    assert shutil.which("apt-get") and os.geteuid() == 0, why
+    _run("apt-get", "update", "-qq")
+    _run("apt-get", "install", "-y", "-qq", package)
 
 
 def _run(*command: str, cwd: Path | None = None) -> None:
