@@ -12,7 +12,7 @@ help:
 	@echo "make demo       set up, convert a real model, print its table"
 	@echo "make test       all tests that need no download (under 10 minutes)"
 	@echo "make test-real  the tests on models downloaded from a package index"
-	@echo "make test-runtimes  emitted models in Node, in a browser and in OpenVINO (installs them)"
+	@echo "make test-runtimes  emitted models in Node, a browser, OpenVINO, C++ and Triton (installs them)"
 	@echo "make package    wheel and sdist, installed into empty environments of every Python at hand"
 	@echo "make nightly    the property tests with thousands of examples"
 	@echo "make real-table write docs/real-models.md, measured anew (beside tract, where that is installed)"

@@ -7,13 +7,16 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tarfile
 import tempfile
+import zipfile
 from pathlib import Path
 
 from models.registry import cache
 
 PACKAGES = Path(__file__).with_name("package.json")
+SERVER = "nvidia-pytriton==0.7.0"
 HEADERS = "com.github.asus4.onnxruntime@0.4.9"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
@@ -54,6 +57,23 @@ def cpp_headers() -> Path:
             assert (kept / "onnxruntime_cxx_api.h").is_file()
             os.replace(kept, folder)
     return folder
+
+
+def triton_server() -> tuple[Path, Path]:
+    """Triton's server as PyTriton's wheel ships it (for x86-64, glibc 2.35 or later), and the folder of its libraries."""
+    folder = cache() / SERVER.replace("==", "-")
+    program = folder / "pytriton" / "tritonserver" / "bin" / "tritonserver"
+    if not program.is_file():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".triton-", dir=folder.parent) as staged:
+            _run(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", staged, SERVER)
+            (file,) = Path(staged).glob("*.whl")
+            kept = Path(staged) / "kept"
+            with zipfile.ZipFile(file) as archive:
+                archive.extractall(kept)
+            (kept / program.relative_to(folder)).chmod(0o755)
+            os.replace(kept, folder)
+    return program, folder / "nvidia_pytriton.libs"
 
 
 def json_headers() -> None:
