@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 
 from pulsify.dim import MAX_PERIOD, Dim, DimLike, evaluate, law, slope, symbols_of
 from pulsify.errors import Refusal
@@ -30,6 +31,20 @@ class Condition:
     modulus: int = 1
     remainder: int = 0
     most: int | None = None
+
+
+@lru_cache(maxsize=16384)
+def _sign(diff: Dim, symbol: str) -> tuple[bool, int]:
+    """Whether ``diff >= 0`` for all large S, for a law of a rate that is not 0, and the S from which that holds."""
+    form = law(diff, symbol)
+    assert form is not None and form.rate
+    low, high = form.offsets()
+    sign = form.rate > 0
+    # Beyond this S the sign is the slope's; exact to the residue.
+    bound = math.ceil(-low / form.rate) if sign else math.floor(high / -form.rate) + 1
+    while bound > 0 and (evaluate(diff, {symbol: bound - 1}) >= 0) == sign:
+        bound -= 1
+    return sign, bound
 
 
 class Assumptions:
@@ -112,7 +127,7 @@ class Assumptions:
         if not isinstance(diff, Dim):
             return bool(diff >= 0)
         form = law(diff, self.symbol)
-        return form is not None and form.rate == 0 and all(form.table[r] >= 0 for r in self.residues(form.m))
+        return form is not None and form.A == 0 and all(form.table[r] >= 0 for r in self.residues(form.m))
 
     def _congruence(self, node: str, text: str, period: int, good: list[int]) -> None:
         """Record that S modulo ``period`` is one of ``good``; several classes stay open until settled."""
@@ -140,7 +155,7 @@ class Assumptions:
         form = law(diff, self.symbol)
         if form is None:
             return self._ge_opaque(diff, f"{a} >= {b}", node)
-        if form.rate == 0:
+        if form.A == 0:
             good = [form.table[r] >= 0 for r in self.residues(form.m)]
             if all(good) or not any(good):
                 return good[0]
@@ -149,12 +164,7 @@ class Assumptions:
                 why=f"{a} >= {b} depends on {self.symbol} modulo {form.m}",
                 hint=f"export the model for {self.symbol} a multiple of {form.m}",
             )
-        low, high = form.offsets()
-        sign = form.rate > 0
-        # Beyond this S the sign is the slope's; exact to the residue.
-        bound = math.ceil(-low / form.rate) if sign else math.floor(high / -form.rate) + 1
-        while bound > 0 and (evaluate(diff, {self.symbol: bound - 1}) >= 0) == sign:
-            bound -= 1
+        sign, bound = _sign(diff, self.symbol)
         if bound > 0:
             self._record(node, f"{a} {'>=' if sign else '<'} {b}", least=bound)
         return sign

@@ -18,7 +18,7 @@ import onnx_ir as ir
 
 from pulsify.dim import Dim, DimLike, symbols_of
 
-__all__ = ["AxisRegion", "Elems", "Fill", "Grid", "Iota", "Need", "Plan", "Shape", "Splice", "State", "Stream", "Window", "WireFact"]
+__all__ = ["UNIT", "AxisRegion", "Elems", "Fill", "Grid", "Iota", "Need", "Plan", "Shape", "Splice", "State", "Stream", "Window", "WireFact"]
 
 Shape = tuple[DimLike, ...]
 
@@ -152,6 +152,11 @@ class Window:
     span: int = 1
     up: int = 1
     whole: bool = False
+
+    @property
+    def unit(self) -> bool:
+        """Whether output frame j reads input frame j and no other."""
+        return self is UNIT or self == UNIT
 
     def least_delay(self, delay: int) -> int:
         """up * ceil((delay + span - stride - before) / stride)."""

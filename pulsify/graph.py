@@ -186,7 +186,7 @@ class NodeBuilder:
         if known is None or known.name not in self.graph.initializers:
             if data.ndim <= 1 and data.size == 1 and stem == "const" and data.dtype.kind in "iu":
                 stem = f"const_{data.reshape(-1)[0]}".replace("-", "m")
-            value = self.initializer(ir.tensor(data), stem)
+            value = self.initializer(ir.Tensor(data), stem)
             self._consts[key] = value
         return self._consts[key]
 
@@ -229,7 +229,7 @@ def attribute(name: str, value: Any) -> ir.Attr:
     if isinstance(value, ir.Attr):
         return value
     if isinstance(value, np.ndarray):
-        return ir.AttrTensor(name, ir.tensor(value))
+        return ir.AttrTensor(name, ir.Tensor(value))
     if isinstance(value, bool):
         return ir.AttrInt64(name, int(value))
     if isinstance(value, int):  # an ir.DataType among them

@@ -21,7 +21,7 @@ import onnx_ir as ir
 
 from pulsify.dim import DimLike, floor_div, law, slope
 from pulsify.errors import InternalError, PulsifyError, Refusal
-from pulsify.facts import Fill, Iota, Need, Plan, Splice, Stream, Window
+from pulsify.facts import UNIT, Fill, Iota, Need, Plan, Splice, Stream, Window
 from pulsify.graph import Graph
 from pulsify.ops._infer import view
 from pulsify.ops._rule import find
@@ -133,7 +133,7 @@ def free_wires(g: Graph, plans: Mapping[ir.Node, Plan]) -> set[ir.Value]:
     free: set[ir.Value] = set()
     for node, plan in plans.items():
         streaming = [v for v in node.inputs if g.time_axes(v)]
-        plain = all(need.window == Window() for s in plan.streams for need in s.needs)
+        plain = all(need.window.unit for s in plan.streams for need in s.needs)
         derived = plan.kind in ("op", "free") and plain and all(v in free for v in streaming)
         for v in node.outputs:
             if g.time_axes(v) and (derived or isinstance(g.facts[v].value, (Fill, Iota))):
@@ -187,8 +187,9 @@ def _demand(g: Graph, s: Schedule) -> None:
                     continue
                 w = need.window
                 length = g.length(source, need.axis)
-                blocks = -floor_div(-want.high, w.up)
-                high = w.stride * (blocks - 1) - w.before + w.span
+                high = want.high
+                if not w.unit:
+                    high = w.stride * (-floor_div(-want.high, w.up) - 1) - w.before + w.span
                 if not g.assume.at_most(high, length):
                     high = length
                 low = 0 if plan.memory else max(w.stride * (want.low // w.up) - w.before, 0)
@@ -218,7 +219,7 @@ def _delay(g: Graph, s: Schedule, node: ir.Node, plan: Plan, stream: Stream) -> 
         source = node.inputs[need.input]
         assert source is not None
         point = (source, need.axis)
-        if source in s.free and (need.window != Window() or plan.kind == "splice"):
+        if source in s.free and (not need.window.unit or plan.kind == "splice"):
             # A window over frames made from nothing: they are provided as if they had been sent.
             s.delays.setdefault(point, 0)
             s.reach.setdefault(point, Reach(1 / s.rates[point], Fraction(0), Fraction(0)))
@@ -229,7 +230,7 @@ def _delay(g: Graph, s: Schedule, node: ir.Node, plan: Plan, stream: Stream) -> 
         axis, before, after = plan.pad  # type: ignore[misc]
         if stream.axis == axis:
             _pad(g, s, node, point, before, after, (out, axis))
-    rates = {s.rates[node.inputs[n.input], n.axis] * n.window.up / n.window.stride for n in stream.needs}  # type: ignore[index]
+    rates = {_rate(s.rates[node.inputs[n.input], n.axis], n.window) for n in stream.needs}  # type: ignore[index]
     if slope(length, g.symbol) is None:
         raise Refusal(
             f"cannot pulsify {node.op_type} node {node.name!r} on axis {stream.axis}",
@@ -252,12 +253,17 @@ def _delay(g: Graph, s: Schedule, node: ir.Node, plan: Plan, stream: Stream) -> 
         delay = 0
     s.delays[out, stream.axis], s.rates[out, stream.axis] = delay, rate
     if plan.kind == "splice":
-        reach = _reach(s, [], rate, [(Window(), s.splices[out, stream.axis])])
+        reach = _reach(s, [], rate, [(UNIT, s.splices[out, stream.axis])])
     else:
         spliced = [(n.window, s.reads_source(p, node, plan)) for n, p in live]
         plain = [(n.window, p) for n, p in live if s.reads_source(p, node, plan) is None]
         reach = _reach(s, plain, rate, [(w, x) for w, x in spliced if x is not None])
     s.reach[out, stream.axis] = replace(reach, unbounded=True) if plan.memory else reach
+
+
+def _rate(rate: Fraction, w: Window) -> Fraction:
+    """Frames that a window makes per frame of the stream, from those it is given."""
+    return rate if w.up == w.stride else rate * w.up / w.stride
 
 
 def _anchor(g: Graph, s: Schedule, node: ir.Node, plan: Plan) -> None:
@@ -272,7 +278,7 @@ def _anchor(g: Graph, s: Schedule, node: ir.Node, plan: Plan) -> None:
 
 def _least(s: Schedule, node: ir.Node, plan: Plan, need: Need, point: Point, out: Point) -> int:
     if plan.kind == "splice":
-        return max(0, s.splices[out].least_delay(Window()))
+        return max(0, s.splices[out].least_delay(UNIT))
     spliced = s.reads_source(point, node, plan)
     if spliced is not None:
         return spliced.least_delay(need.window)
@@ -312,7 +318,7 @@ def _check_length(g: Graph, node: ir.Node, plan: Plan, stream: Stream, length: D
             predicted = given + plan.splice.before + plan.splice.after
         elif plan.kind == "pad" and plan.pad is not None and plan.pad[0] == stream.axis:
             predicted = given + plan.pad[1] + plan.pad[2]
-        elif w == Window():
+        elif w.unit:
             predicted = given
         else:
             predicted = w.up * (floor_div(given + w.before - w.span, w.stride) + 1)
@@ -354,6 +360,11 @@ def certain_delay(length: DimLike, rate: Fraction, symbol: str) -> int:
 def _reach(
     s: Schedule, needs: Iterable[tuple[Window, Point]], rate: Fraction, spliced: Iterable[tuple[Window, Spliced]] = ()
 ) -> Reach:
+    needs, spliced = list(needs), list(spliced)
+    if len(needs) == 1 and not spliced:
+        ((w, point),) = needs
+        if w.unit and s.rates[point] is rate:
+            return s.reach[point]
     sigma = 1 / rate if rate else Fraction(1)
     back = ahead = None
     unbounded = False
@@ -361,8 +372,8 @@ def _reach(
     reads += [(w, x.reach, max(w.span - 1 - w.before, x.splice.needs(max(0, -w.before)))) for w, x in spliced]
     for w, r, last in reads:
         unbounded |= r.unbounded
-        a = r.width + r.sigma * last - r.back
-        b = r.sigma * w.before + r.back + sigma * (w.up - 1)
+        a = r.width - r.back + (r.sigma * last if last else 0)
+        b = r.back + (r.sigma * w.before if w.before else 0) + (sigma * (w.up - 1) if w.up > 1 else 0)
         back = b if back is None else max(back, b)
         ahead = a if ahead is None else max(ahead, a)
     if back is None or ahead is None:

@@ -40,11 +40,13 @@ def axis_plan(rule: AxisRule, n: NodeView, **kw: object) -> Plan:
     """The plan of an axis map."""
     streams: list[Stream] = []
     mapped: set[tuple[int, int]] = set()
+    given = [n.streaming(k) for k in range(len(n.inputs))]
     for o, axes in enumerate(rule.axes(n)):
         time = set(n.outputs[o].time_axes(n.symbol))
         for a, sources in enumerate(axes):
-            live = tuple(Need(k, i) for k, i in sources if i in n.streaming(k))
-            mapped.update((need.input, need.axis) for need in live)
+            live = tuple(Need(k, i) for k, i in sources if k < len(given) and i in given[k])
+            for need in live:
+                mapped.add((need.input, need.axis))
             if a in time:
                 streams.append(Stream(o, a, live))
             elif live:
@@ -53,8 +55,8 @@ def axis_plan(rule: AxisRule, n: NodeView, **kw: object) -> Plan:
                     axis=live[0].axis,
                     input=live[0].input,
                 )
-    for k in range(len(n.inputs)):
-        for a in n.streaming(k):
+    for k, time_axes in enumerate(given):
+        for a in time_axes:
             if (k, a) not in mapped:
                 n.refuse(rule.consumed(n, k, a), axis=a, input=k, hint=rule.hint(n, k, a))
     return Plan(tuple(streams), **kw)  # type: ignore[arg-type]

@@ -256,7 +256,7 @@ class _Builder(Wires):
     def _slice(self, node: ir.Node, plan: Plan, wire: ir.Value | None, regions: Mapping[int, AxisRegion]) -> None:
         assert wire is not None
         (axis, start), = [
-            (st.axis, -need.window.before) for st in plan.streams for need in st.needs if need.window != Window()
+            (st.axis, -need.window.before) for st in plan.streams for need in st.needs if not need.window.unit
         ] or [(plan.streams[0].axis, 0)]
         fact = self.g.facts[node.outputs[0]]
         out = self.op("PulseV2Slice", [wire], node.name or "slice", fact, regions, DOMAIN, axis=axis, start=start)
