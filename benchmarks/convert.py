@@ -39,11 +39,22 @@ def pointwise(nodes: int) -> onnx.ModelProto:
     )
 
 
+def blocks(nodes: int) -> onnx.ModelProto:
+    """Causal convolution, ReLU and residual Add, over and over."""
+    g = G()
+    y = g.input("x", [1, 8, "S"])
+    w = g.weight(8, 8, 3)
+    for _ in range(nodes // 3):
+        y = g("Add", g("Relu", g("Conv", y, w, pads=[2, 0])), y)
+    return g.model(y)
+
+
 def cases() -> Iterator[tuple[str, onnx.ModelProto, str, int]]:
     """Name, model, axis, pulse."""
     yield "WaveNet, 24 layers", wavenet.build(), "S", 4
     yield "30 convolutions", chain(30), "S", 4
     yield "300 convolutions", chain(300), "S", 4
+    yield "1,000 residual blocks", blocks(3_000), "S", 4
     yield "11,000 pointwise nodes", pointwise(11_000), "S", 4
     for name in REAL:
         try:

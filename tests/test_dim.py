@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pulsify.dim import Dim, evaluate, exact_div, floor, law, parse, slope, substitute, sym, symbols_of
+from pulsify.dim import Dim, evaluate, exact_div, floor, floor_div, law, parse, slope, substitute, sym, symbols_of
 from tests.profiles import examples
 
 #: A random expression as a pair: the Dim, and a Python function of (S, N) computing it directly.
@@ -155,3 +155,12 @@ def test_rational_values_floor() -> None:
     assert floor(s * Fraction(1, 2)) == s // 2
     assert floor(Fraction(-7, 2)) == -4
     assert isinstance(s * Fraction(1, 2) * 2, Dim)
+
+
+@pytest.mark.parametrize("c", [1, 2, 3, 7])
+def test_floor_div_is_the_floor_of_the_quotient(c: int) -> None:
+    s = sym("S")
+    for d in (s, 3 * s + 2, (s - 1) // 2, -s + 5, 7, Fraction(9, 2)):
+        assert floor_div(d, c) == floor(d * Fraction(1, c))
+    with pytest.raises(ZeroDivisionError):
+        floor_div(s, 0)

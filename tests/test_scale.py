@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import time
 
 import onnx
 import pytest
 
 from pulsify.api import convert
+from pulsify.errors import UsageError
+from pulsify.pipeline import resting_collector
 from tests.graphs import G
 
 
@@ -70,3 +73,20 @@ def test_eleven_thousand_nodes() -> None:
     start = time.process_time()
     convert(model, axis="S", pulse=4)
     assert time.process_time() - start < 40
+
+
+def test_the_collector_is_left_as_it_was() -> None:
+    """It rests while a conversion runs, whether that ends well or not."""
+    seen = []
+    for on in (True, False):
+        (gc.enable if on else gc.disable)()
+        try:
+            with resting_collector(), resting_collector():
+                seen.append(gc.isenabled())
+            convert(chain(2, False), axis="S", pulse=4)
+            with pytest.raises(UsageError):
+                convert(chain(2, False), axis="T", pulse=4)
+            assert gc.isenabled() == on
+        finally:
+            gc.enable()
+    assert seen == [False, False]
