@@ -1,16 +1,6 @@
 """What a pulse costs, beside tract, the batch model and a sliding window: ``make bench`` (or ``python -m benchmarks.pulses``).
 
-One row per model and pulse, in microseconds of CPU time on one thread, medians:
-
-- **bound**: the emitted model with everything bound once; **client**: ``StreamSession.feed`` of one pulse;
-- **tract**: tract on the same batch model, called through its C interface;
-- **floor**: the batch model on a long stretch, by frame, times the pulse; **window**: the batch model run again on all
-  that a pulse depends on (nothing where it depends on the whole past);
-- **/tract** and **/floor**: medians over the rounds of bound to these within a round, **±** half of the range that the
-  middle half of the first fills.
-
-State bytes are all of ours; the bytes of tract are those of its delays alone (``Buffer`` in its cost), as it does not tell
-recurrent states, counters and paddings: **buffers** are ours of that kind.
+What the columns mean is told by benchmarks/tables.py.
 """
 
 from __future__ import annotations
@@ -20,7 +10,6 @@ import math
 import multiprocessing
 import os
 import platform
-import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -34,6 +23,7 @@ import click
 import numpy as np
 import onnx
 
+from benchmarks import tables
 from benchmarks.cases import Entry, entries
 from benchmarks.contenders import Batch, Bound, Client, Tract, window
 from benchmarks.timing import take_turns
@@ -173,52 +163,6 @@ def measure(names: Iterable[str], pulses: Sequence[int], levels: Sequence[str], 
                     break
 
 
-HEADER = (
-    "model", "pulse", "optimize", "nodes", "states", "state bytes", "buffers", "tract's", "bound", "client", "tract", "floor", "window",
-    "/tract", "±", "/floor",
-)  # fmt: skip
-
-
-def table(rows: Iterable[Row]) -> Iterator[str]:
-    """Lines of Markdown."""
-    for row in rows:
-        us, theirs = row["us"], row["tract"]
-        for level, c in row["levels"].items():
-            cells = [
-                row["model"], row["pulse"], level, c["nodes"], c["states"], f"{c['state_bytes']:,}", f"{c['buffer_bytes']:,}",
-                f"{theirs['buffer_bytes']:,}" if "buffer_bytes" in theirs else "-",
-                _us(us[f"bound {level}"]), _us(us[f"client {level}"]), _us(us.get("tract")), _us(us["floor"]), _us(us.get("window")),
-                "-" if c["to_tract"] is None else f"{c['to_tract']:.2f}", f"{100 * c['spread']:.0f} %", f"{c['to_floor']:.2f}",
-            ]  # fmt: skip
-            yield "| " + " | ".join(map(str, cells)) + " |"
-
-
-def _us(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
-
-
-def summary(rows: Sequence[Row], levels: Sequence[str]) -> Iterator[str]:
-    """What the rows say as a whole, per level."""
-    for level in levels:
-        cells = [(r, r["levels"][level]) for r in rows]
-        beside = [(r, c) for r, c in cells if c["to_tract"] is not None]
-        if beside:
-            yield f"{level}: {_mean([c['to_tract'] for _, c in beside]):.2f} of tract (geometric mean of {len(beside)} rows)"
-            slower = [f"{r['model']} at {r['pulse']} ({c['to_tract']:.2f})" for r, c in beside if c["to_tract"] > 1]
-            yield f"{level}: slower than tract: {', '.join(slower) or 'nowhere'}"
-            larger = {r["model"]: None for r, c in beside if c["buffer_bytes"] > r["tract"]["buffer_bytes"]}
-            yield f"{level}: more bytes of buffers than tract: {', '.join(larger) or 'nowhere'}"
-        large = [(r, c) for r, c in cells if r["units"] >= 64]
-        if large:
-            over = [f"{r['model']} at {r['pulse']} ({c['to_floor']:.2f})" for r, c in large if c["to_floor"] > 1.5]
-            yield f"{level}: above 1.5 times the floor at a pulse of 64 units or more: {', '.join(over) or 'nowhere'}"
-        yield f"{level}: client to bound {statistics.median(c['client_to_bound'] for _, c in cells):.2f} (median)"
-
-
-def _mean(ratios: Sequence[float]) -> float:
-    return math.exp(statistics.fmean(map(math.log, ratios)))
-
-
 def machine() -> dict[str, str]:
     """What was measured on."""
     versions = {p: metadata.version(p) for p in ("onnxruntime", "pulsify", "numpy")}
@@ -243,10 +187,12 @@ def _lines(path: str) -> list[str]:
 @click.option("--quick", is_flag=True, help="Four models at pulses 1, 8 and 64, in under two minutes.")
 @click.option("--seconds", type=float, help="Seconds per model and pulse (2; 1 if quick).")
 @click.option("--json", "target", type=click.Path(dir_okay=False, path_type=Path), help="Write all figures there as well.")
+@click.option("--from", "given", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Measure nothing: show what --json wrote.")
+@click.option("--brief", "short", is_flag=True, help="One line per model instead, as in the README.")
 @click.option("--list", "listed", is_flag=True, help="List the models.")
 def main(
     names: tuple[str, ...], pulses: tuple[int, ...], levels: tuple[str, ...], real: bool, quick: bool, seconds: float | None,
-    target: Path | None, listed: bool,
+    target: Path | None, given: Path | None, short: bool, listed: bool,
 ) -> None:  # fmt: skip
     """The command."""
     if quick:
@@ -258,24 +204,21 @@ def main(
     if listed:
         click.echo("\n".join(chosen))
         return
-    levels = levels or ("speed",)
-    click.echo("| " + " | ".join(HEADER) + " |\n|" + "---|" * len(HEADER))
-    rows: list[Row] = []
-    for some in measure(chosen, pulses or PULSES, levels, seconds or (1.0 if quick else 2.0)):
-        rows += some
-        for line in table(some):
-            click.echo(line)
-    click.echo()
-    for line in summary(rows, levels):
-        click.echo(f"- {line}")
-    refused = {r["model"]: r["tract"]["note"] for r in rows if "note" in r["tract"]}
-    for name, note in refused.items():
-        click.echo(f"- tract, {name}: {note}")
-    click.echo(f"- {', '.join(f'{k} {v}' for k, v in machine().items())}")
+    if given is not None:
+        kept = json.loads(given.read_text())
+        kept["rows"] = [r for r in kept["rows"] if not names or r["model"] in names]
+    else:
+        kept = {"machine": machine(), "rows": []}
+        for rows in measure(chosen, pulses or PULSES, levels or ("speed",), seconds or (1.0 if quick else 2.0)):
+            kept["rows"] += rows
+            for line in tables.lines(rows):
+                click.echo(line, err=True)
     if target is not None:
         staged = target.with_name(f".{target.name}.part")
-        staged.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=1) + "\n")
+        staged.write_text(json.dumps(kept, indent=1) + "\n")
         os.replace(staged, target)
+    for line in (tables.brief if short else tables.full)(kept):
+        click.echo(line)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ from click.testing import CliRunner
 
 from benchmarks.cases import OWN, entries
 from benchmarks.contenders import Bound, window
-from benchmarks.pulses import main, rows_of, summary, table
+from benchmarks.pulses import main, rows_of
+from benchmarks.tables import brief, full, lines, summary
 from benchmarks.timing import take_turns
 from pulsify.api import convert
 from pulsify.runtime import open_session
@@ -77,12 +78,15 @@ def test_window_of_a_receptive_field() -> None:
 
 def test_rows() -> None:
     (row,) = rows_of("crn", [2], ["speed"], 0.05, with_tract=False)
-    (line,) = table([row])
+    (line,) = lines([row])
     counts = row["levels"]["speed"]
     assert row["pulse"] == 2 and counts["states"] == 5 and counts["buffer_bytes"] == 15_620 < counts["state_bytes"]
     assert row["us"]["bound speed"] < row["us"]["client speed"] and counts["to_tract"] is None
     assert line.startswith("| crn | 2 | speed |")
-    assert any("client to bound" in said for said in summary([row], ["speed"]))
+    assert any("client to bound" in said for said in summary([row]))
+    kept = {"machine": {"cpu": "one"}, "rows": [row]}
+    assert line in full(kept) and "- cpu one" in full(kept)
+    assert next(brief(kept)) == "| model (speed) | state bytes | tract's delays | 2 |"
 
 
 def test_command_names_what_it_has() -> None:
