@@ -72,6 +72,12 @@ def parts_that_end_with_the_length(g: G, x: str) -> str:
     return g("Concat", *parts, axis=3)
 
 
+def padded_pool_of_a_crop(g: G, x: str) -> str:
+    """A stream of one frame is cropped to none, and padding makes a window of it that onnxruntime refuses to pool."""
+    y = g("Slice", x, g.ints(0), g.ints(-1), g.ints(2))
+    return g("AveragePool", y, kernel_shape=[2], pads=[1, 1])
+
+
 def same_padding_behind_a_stride(g: G, x: str) -> str:
     """``(S + 1)//2`` frames, even for two classes of S: one congruence is enough to convert, and exact there."""
     y = g("Conv", x, g.weight(2, 2, 1), strides=[2])
@@ -81,7 +87,7 @@ def same_padding_behind_a_stride(g: G, x: str) -> str:
 CASES: list[Callable[[G, str], str]] = [
     crop_at_the_output, pads_of_two_axes, crop_and_pad_by_the_length, slice_without_axes, slice_of_time_by_the_length,
     unread_padding_of_nothing, unread_crop_of_more_than_there_is, bounds_of_32_bits,
-    parts_that_end_with_the_length, same_padding_behind_a_stride,
+    parts_that_end_with_the_length, padded_pool_of_a_crop, same_padding_behind_a_stride,
 ]  # fmt: skip
 
 

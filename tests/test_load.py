@@ -235,3 +235,20 @@ def test_constants_as_nodes() -> None:
     pads = g("Constant", value=numpy_helper.from_array(np.array([0, 0, 1, 0, 0, 1])))
     value = g("Constant", value_float=0.5)
     check(g.model(g("Conv", g("Pad", x, pads, value), g.weight(2, 2, 3))))
+
+
+def test_nodes_in_any_order(tmp_path: Path) -> None:
+    """Runtimes take a file whose nodes come before those they read from; so do we. A circle is the model's fault."""
+    g = G()
+    x = g.input("x", [1, 2, "S"])
+    model = g.model(g("Relu", g("Conv", x, g.weight(2, 2, 3))))
+    nodes = list(model.graph.node)
+    del model.graph.node[:]
+    model.graph.node.extend(reversed(nodes))
+    onnx.save(model, tmp_path / "m.onnx")
+    assert convert(tmp_path / "m.onnx", axis="S", pulse=2).verify().worst <= 1e-5
+    nodes[0].input[0] = nodes[1].output[0]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    with pytest.raises(ModelError, match="read from each other in a circle"):
+        read(model)

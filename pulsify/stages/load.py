@@ -23,7 +23,7 @@ from pulsify.assume import Assumptions
 from pulsify.dim import Dim, DimLike, parse, sym, symbols_of
 from pulsify.errors import ModelError, UsageError
 from pulsify.facts import WireFact
-from pulsify.graph import Graph, batch_symbol, tensor_fact
+from pulsify.graph import Graph, batch_symbol, captured, tensor_fact
 from pulsify.stages import _old_rows as old_rows
 
 __all__ = ["OLDEST_OPSET", "OPSET", "AxisSpec", "Source", "load", "read"]
@@ -110,6 +110,7 @@ def read(path: str | Path | onnx.ModelProto) -> Source:
             ) from e
     _keep_input_shapes(source, path if isinstance(path, onnx.ModelProto) else proto)
     _check(source)
+    _order(source)
     opset = source.opset_imports.get("", source.opset_imports.get("ai.onnx", 0))
     if not OLDEST_OPSET <= opset <= NEWEST_OPSET:
         raise ModelError(
@@ -152,6 +153,24 @@ def _check(model: ir.Model) -> None:
                 why=f"{user} takes {value.name!r}, which nothing makes",
                 hint="check the model with onnx.checker",
             )
+
+
+def _order(model: ir.Model) -> None:
+    """Nodes behind those they read from, as the standard wants it; runtimes take files where they are not."""
+    graphs: list[ir.Graph | ir.Function] = [model.graph, *model.functions.values()]
+    for graph in graphs:
+        seen: set[ir.Value] = set()
+        made = {v for n in graph for v in n.outputs}
+        for node in graph:
+            if any(v in made and v not in seen for v in (*node.inputs, *captured(node)) if v is not None):
+                try:
+                    graph.sort()
+                except ValueError as e:
+                    raise ModelError(
+                        "the model is invalid", why="its nodes read from each other in a circle", hint="check it with onnx.checker"
+                    ) from e
+                break
+            seen.update(node.outputs)
 
 
 def fault(source: Source) -> str | None:
