@@ -114,6 +114,8 @@ CASES = (
     Case("spindles_eeg", said="is the last frames of the stream (Slice node"),
     Case("dnsmos_sig_bak_ovr", said="it reshapes N*S - 160*N elements to [-1, 900, 160]"),
     Case("pdnsmos_sig_bak_ovr", said="it reshapes N*S - 160*N elements to [-1, 900, 160]"),
+    Case("dnsmos_sig_bak_ovr", states=13, bytes=393496, unbake=True, pulse=1280),
+    Case("pdnsmos_sig_bak_ovr", states=13, bytes=393496, unbake=True, pulse=1280),
     Case("dnsmos_sig", states=12, bytes=382488),
     Case("dnsmos_bak_ovr", states=12, bytes=382488),
     Case("dnsmos_v8", states=10, bytes=54992),

@@ -14,16 +14,12 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
-from pulsify.errors import Refusal, Repair, UsageError
-from pulsify.graph import NodeBuilder, Pulse
-from pulsify.pipeline import Options, run
+from pulsify.errors import UsageError
+from pulsify.graph import NodeBuilder
 from pulsify.stages.load import AxisSpec, Source, load, normalize
+from pulsify.unbake import unbake
 
 __all__ = ["Changes", "adapt", "bind", "carry", "keep_outputs", "length_input", "outputs_that_work", "unbake"]
-
-
-#: Constants let free at most in one model.
-_MOST_REPAIRS = 64
 
 
 @dataclass(frozen=True)
@@ -243,37 +239,3 @@ def _to_front(model: ir.Model, before: list[ir.Node]) -> None:
     for n in [n for n in model.graph if n not in known]:
         model.graph.remove(n)
         model.graph.insert_before(before[0], n)
-
-
-def unbake(source: Source, axis: AxisSpec) -> Source:
-    """Reshape targets in which one constant is the length that the file has on the declared axis, let free.
-
-    Each repair is told in ``Source.notes``. A model that has none comes back as it is.
-    """
-    for _ in range(_MOST_REPAIRS):
-        try:
-            run(source, Options(axis, Pulse("P")), until="pulse-v2")
-        except Refusal as e:
-            if e.repair is None:
-                return source
-            source = _repaired(source, e.repair)
-        else:
-            return source
-    return source
-
-
-def _repaired(source: Source, repair: Repair) -> Source:
-    model = normalize(source)
-    node = next(n for n in model.graph if n.name == repair.node)
-    target = node.inputs[1]
-    assert target is not None and target.const_value is not None
-    was = ", ".join(map(str, target.const_value.numpy().reshape(-1).tolist()))
-    if repair.op == "Transpose":
-        node.op_type = "Transpose"
-        node.resize_inputs(1)
-        node.attributes.clear()
-        node.attributes.add(ir.AttrInt64s("perm", list(repair.values)))
-    else:
-        node.replace_input_with(1, _builder(model).const(repair.values, f"{node.outputs[0].name}.shape"))
-    note = f"unbaked node {node.name!r}: Reshape to [{was}] is now {repair.op} to [{', '.join(map(str, repair.values))}]"
-    return replace(source, model=model, edited=True, notes=(*source.notes, note))

@@ -24,6 +24,7 @@ from pulsify.naming import Naming
 from pulsify.pairs import state_pairs, step_note
 from pulsify.pipeline import LEVELS, Level, Options, resting_collector, run
 from pulsify.stages.load import AxisSpec, Source, read
+from pulsify.unbake import baked_crop
 
 if TYPE_CHECKING:
     from pulsify.stages.verify import Report
@@ -169,6 +170,10 @@ def convert(
 def _more_hints(source: Source, options: Options, e: PulsifyError) -> list[str]:
     """What the whole model suggests where it does not convert."""
     out = []
+    if isinstance(e, Refusal) and e.baked:
+        crop = baked_crop(source, options.axis)
+        if crop is not None:
+            out.append(f"--unbake, which lets Slice node {crop.node!r} count its last frame from the end of the stream")
     if isinstance(e, Refusal):
         fine = outputs_that_work(source, lambda s: _runs(s, options))
         if fine:

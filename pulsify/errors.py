@@ -56,7 +56,8 @@ class UsageError(PulsifyError):
 
 @dataclass(frozen=True)
 class Repair:
-    """A Reshape ``node`` to be replaced: by one with the target ``values``, or by a Transpose with that permutation."""
+    """What to do to a ``node``: a ``Reshape`` gets the target ``values``, or becomes a ``Transpose`` with that permutation; of
+    a ``Slice``, end number ``values[0]`` becomes ``values[1]``."""
 
     node: str
     op: str
@@ -66,11 +67,13 @@ class Repair:
 class Refusal(PulsifyError):
     """The model cannot be pulsified as asked. Names the node, the axis, the reason and the remedy.
 
-    ``repair`` is what would cure a Reshape that has the length of time baked in, where that can be told.
+    ``repair`` is what would cure a Reshape that has the length of time baked in, where that can be told; ``baked`` tells
+    that a stream met a fixed number of frames.
     """
 
     exit_code = 3
     repair: Repair | None = None
+    baked: bool = False
 
 
 class VerificationError(PulsifyError):

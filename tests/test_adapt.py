@@ -127,14 +127,37 @@ def test_unbake_lets_the_length_free(target: list[int], law: str) -> None:
     assert any("unbaked node" in note for note in c.graph.notes)
 
 
-def test_unbake_leaves_alone_what_has_two_readings() -> None:
-    """12 frames to 12 features: which 12 is time cannot be told."""
+def test_unbake_keeps_time_where_it_was() -> None:
+    """12 frames of 12 features: the 12 that has as many entries in front of it as time has is time."""
     g = G()
     x = g.input("x", [1, 12, 12])
-    y = g("Relu", g("Reshape", x, g.ints(1, 12, 12, 1)))
+    c = adapted(g.model(g("Relu", g("Reshape", x, g.ints(1, 12, 12, 1)))), axis=["x:1"], unbake=True)
+    assert [(o["axis"], o["length"]) for o in c.manifest["outputs"]] == [(1, "S")]
+
+
+def half_overlapping(end: int, frames: int = 40) -> onnx.ModelProto:
+    """``[x[:36], x[4:]]`` in blocks of 4, as Keras writes overlapping windows of a clip whose length it knows."""
+    g = G()
+    x = g.input("x", ["N", frames])
+    parts = [g("Slice", x, g.ints(k), g.ints(e), g.ints(1)) for k, e in ((0, end), (4, 2**63 - 1))]
+    return g.model(g("Concat", *(g("Reshape", p, g.ints(-1, frames // 4 - 1, 4)) for p in parts), axis=2))
+
+
+def test_unbake_counts_a_crop_from_the_end() -> None:
+    with pytest.raises(Refusal, match="the time axis is baked in"):
+        convert(half_overlapping(36), axis=["x:1"], pulse=4)
+    c = adapted(half_overlapping(36), axis=["x:1"], unbake=True)
+    assert [o["length"] for o in c.manifest["outputs"]] == ["S//4 - 1"]
+    assert any("Slice up to frame 36 now keeps all but the last 4" in note for note in c.graph.notes)
+
+
+def test_a_crop_to_be_unbaked_is_told() -> None:
+    g = G()
+    x = g.input("x", [1, 2, 40])
+    y = g("Add", g("Slice", x, g.ints(0), g.ints(36), g.ints(2)), g("Slice", x, g.ints(4), g.ints(2**63 - 1), g.ints(2)))
     with pytest.raises(Refusal, match="the time axis is baked in") as e:
-        convert(g.model(y), axis=["x:1"], pulse=4, changes=Changes(unbake=True))
-    assert "--unbake" not in e.value.render()
+        convert(g.model(y), axis=["x:2"], pulse=4)
+    assert "try:  --unbake, which lets Slice node 'n_slice_" in e.value.render()
 
 
 def test_unbake_turns_a_reshape_of_one_frame_into_the_transpose_it_stood_for() -> None:

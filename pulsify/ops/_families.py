@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pulsify.dim import Dim, DimLike, symbols_of
+from pulsify.errors import Refusal
 from pulsify.facts import Need, Plan, Shape, Stream, WireFact
 from pulsify.ops._rule import NodeView, Rule
 
@@ -97,11 +98,15 @@ def _merge(n: NodeView, a: DimLike, b: DimLike, axis: int) -> DimLike:
                 axis=axis,
                 hint=f"give both inputs the same time axis (--axis input:{axis} for each)",
             )
-        n.refuse(
-            f"the time axis is baked in: one input is {length} long on axis {axis}, another has {other} fixed",
-            axis=axis,
-            hint="export the model with a dynamic time axis, or slice that constant by the input's length",
-        )
+        try:
+            n.refuse(
+                f"the time axis is baked in: one input is {length} long on axis {axis}, another has {other} fixed",
+                axis=axis,
+                hint="export the model with a dynamic time axis, or slice that constant by the input's length",
+            )
+        except Refusal as e:
+            e.baked = True
+            raise
     # Two opaque dimensions that must agree for the model to run at all: keep the one that is a number.
     return a if not isinstance(a, Dim) else b if not isinstance(b, Dim) else a
 

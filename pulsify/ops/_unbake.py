@@ -36,7 +36,8 @@ def free_constant(n: NodeView, total: DimLike, known: DimLike, wanted: Shape) ->
 
     ``total`` elements do not fit targets of ``known``. With S0 the length the file has, a constant c is to blame if
     ``c(S) = total / (known / c)`` depends on S and ``c(S0) = c``. Constants for which that is whole at every length
-    come before those that only some lengths divide (typing the repaired node records which).
+    come before those that only some lengths divide (typing the repaired node records which); of several, the one that
+    has as many entries in front of it as time has is to blame.
     """
     baked, symbol = n.assume.baked, n.symbol
     if baked is None:
@@ -44,17 +45,35 @@ def free_constant(n: NodeView, total: DimLike, known: DimLike, wanted: Shape) ->
     hole = exact_div(substitute(total, symbol, baked), known) if -1 in wanted else 1
     if hole is None or hole == 0:
         return None
+    front = _before_time(n)
     for divide in (_whole, _floored):
-        found = []
+        found, ahead = [], []
         for i, c in enumerate(wanted):
             rest = None if isinstance(c, Dim) or c < 2 else exact_div(known, c)
             free = None if rest is None else divide(total, hole, rest)
             if isinstance(free, Dim) and symbols_of(free) == {symbol} and evaluate(free, {symbol: baked}) == c:
                 filled = tuple(free if k == i else hole if d == -1 else d for k, d in enumerate(wanted))
                 found.append(reshape_target(n.shape(0), filled))
+                if _product(filled[:i]) == front:
+                    ahead.append(found[-1])
+        if len(found) > 1 and len(ahead) == 1:
+            found = ahead  # time stays where it was, varying slower than what follows
         if found:
             return Repair(n.name, "Reshape", tuple(found[0])) if len(found) == 1 and found[0] is not None else None
     return None
+
+
+def _before_time(n: NodeView) -> DimLike | None:
+    """Entries in front of the only time axis of the input."""
+    axes = n.streaming(0)
+    return _product(n.shape(0)[: axes[0]]) if len(axes) == 1 else None
+
+
+def _product(shape: Shape) -> DimLike:
+    total: DimLike = 1
+    for d in shape:
+        total = total * d
+    return total
 
 
 def _whole(total: DimLike, hole: DimLike, rest: DimLike) -> DimLike | None:
