@@ -12,6 +12,7 @@ from pulsify.rewrites import (
     constant_joins,
     drop_dead,
     drop_identities,
+    equal_nodes,
     exclusive_sums,
     first_frames,
     fix_shapes,
@@ -38,7 +39,7 @@ from pulsify.rewrites import (
 __all__ = ["REWRITES", "declutter"]
 
 #: In order; each is one pass over the graph.
-REWRITES = (fold_constants, drop_identities, wide_bounds, full_sequences, triangles, tables, fix_shapes, drop_dead, movers_first, frame_gathers, exclusive_sums, variances, block_transposed, split_resizes, open_shuffles, plain_pools, static_frames, split_as_slices, first_frames, constant_joins, split_pads, split_axes, fuse_pads, pads_ahead, guard_operands, drop_dead)
+REWRITES = (fold_constants, drop_identities, wide_bounds, full_sequences, triangles, tables, fix_shapes, drop_dead, movers_first, frame_gathers, exclusive_sums, variances, block_transposed, split_resizes, open_shuffles, plain_pools, static_frames, split_as_slices, first_frames, constant_joins, split_pads, split_axes, fuse_pads, pads_ahead, equal_nodes, guard_operands, drop_dead)
 
 
 def declutter(g: Graph) -> Graph:
