@@ -140,6 +140,7 @@ def manifest(g: Graph, valid: str | None) -> dict[str, Any]:
             "batch_axis": slot.state.batch_axis,
             "kind": slot.state.kind,
             "origin": slot.state.origin,
+            "in_place": slot.in_place,
         }
         for slot in g.slots
     ]

@@ -33,11 +33,15 @@ class Pulse:
 
 @dataclass
 class StateSlot:
-    """A state under construction: its description and, once emitted, the two wires of the pair."""
+    """A state under construction: its description and, once emitted, the two wires of the pair.
+
+    ``in_place``: one buffer may be bound as both.
+    """
 
     state: State
     past: ir.Value | None = None
     present: ir.Value | None = None
+    in_place: bool = False
 
 
 @dataclass(frozen=True, slots=True)

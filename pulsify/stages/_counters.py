@@ -8,6 +8,7 @@ a wire of rate r and delay d has the index ``i = position*r - d + k``; it is rea
 from __future__ import annotations
 
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -32,6 +33,8 @@ class Counters:
         self.valid_frames: ir.Value | None = None
         self._made: dict[object, ir.Value] = {}
         self._lengths: dict[DimLike, ir.Value] = {}
+        #: Masks asked for, by what those computed together have in common.
+        self._expected: dict[object, dict[Any, None]] = {}
 
     def _once(self, key: object, make) -> ir.Value:  # type: ignore[no-untyped-def]
         if key not in self._made:
@@ -215,12 +218,18 @@ class Counters:
         return self._once(key, lambda: self.build.op("Add", [start, self._steps(rate, -delay, 1, rank, axis)], "index"))
 
     def valid(
-        self, rate: Fraction, delay: int, length: DimLike, start: bool, end: bool, rank: int, axis: int, batch_axis: int | None
+        self, rate: Fraction, delay: int, length: DimLike, start: bool, end: bool, rank: int, axis: int,
+        batch_axis: int | None, factor: ir.DataType | None = None,
     ) -> ir.Value:  # fmt: skip
-        """Which frames of a pulse are real: ``i >= 0`` (start) and ``i < L(V)`` (end), bool ``[.., N, .., n, ..]``."""
-        key = ("valid", rate, delay, length, start, end, rank, axis, batch_axis)
+        """Which frames of a pulse are real: ``i >= 0`` (start) and ``i < L(V)`` (end), bool ``[.., N, .., n, ..]``, or 1
+        and 0 of the type ``factor``."""
+        key = ("valid", rate, delay, length, start, end, rank, axis, batch_axis, factor)
 
         def make() -> ir.Value:
+            together = self._expected.get(self._base(*key[1:]), {})
+            if len(together) > 1 and key in together:
+                self._valid_together(rate, list(together), rank, axis, batch_axis, factor)
+                return self._made[key]
             tests = []
             if start:
                 # position*r >= d - k
@@ -232,9 +241,50 @@ class Counters:
                 left = self._scaled(self.fresh(), rate, "real") if plain else self._left(rate, length)
                 left = self._place(left, rank, batch_axis)
                 tests.append(self.build.op("Greater", [left, self._steps(rate, -delay, 1, rank, axis)], "going"))
-            return tests[0] if len(tests) == 1 else self.build.op("And", tests, "valid")
+            return self._factor(tests[0] if len(tests) == 1 else self.build.op("And", tests, "valid"), factor)
 
         return self._once(key, make)
+
+    def _factor(self, valid: ir.Value, dtype: ir.DataType | None) -> ir.Value:
+        return valid if dtype is None else self.build.op("Cast", [valid], "valid.factor", to=int(dtype))
+
+    def expect(self, *place: Any) -> None:
+        """Announce a call of :meth:`valid`: masks of one rate, layout and length law (but for a constant) are computed
+        together, with one comparison each of all their starts and ends. Pulses of a dynamic size keep theirs apart."""
+        if self.g.pulse is not None and isinstance(self.g.pulse.size, int):
+            self._expected.setdefault(self._base(*place), {})[("valid", *place)] = None
+
+    def _base(
+        self, rate: Fraction, delay: int, length: DimLike, start: bool, end: bool, rank: int, axis: int,
+        batch_axis: int | None, factor: ir.DataType | None = None,
+    ) -> object:  # fmt: skip
+        """What masks that are computed together have in common."""
+        alone = (delay, length) if end and self._plain(rate, delay, length) else None
+        return rate, rank, axis, batch_axis, factor, _varying(length) if end else None, alone
+
+    def _valid_together(self, rate: Fraction, keys: list[Any], rank: int, axis: int, batch_axis: int | None, factor: ir.DataType | None) -> None:
+        """``position*r >= d - k`` and ``L0(V) - position*r > k - d - c`` for the masks of all delays d and lengths
+        ``L0 + c``, one after the other on the time axis, and cut apart."""
+        pulse = self.g.pulse
+        assert pulse is not None and isinstance(pulse.size, int)
+        n = int(pulse.size * rate)
+        steps, always = np.arange(n), np.full(n, -(2**62))
+        begins, ends = [], []
+        for _, _, delay, length, start, end, *_ in keys:
+            begins.append(delay - steps if start else always)
+            ends.append(steps - delay - _constant(length) if end else always)
+        shape = [-1 if a == axis else 1 for a in range(rank)]
+        tests = []
+        if any(key[4] for key in keys):
+            first = self._place(self._start(rate), rank, batch_axis)
+            tests.append(self.build.op("GreaterOrEqual", [first, self.build.const(np.concatenate(begins).reshape(shape), "steps")], "begun"))
+        if any(key[5] for key in keys):
+            left = self._place(self._left(rate, _varying(keys[0][3])), rank, batch_axis)
+            tests.append(self.build.op("Greater", [left, self.build.const(np.concatenate(ends).reshape(shape), "steps")], "going"))
+        every = self._factor(tests[0] if len(tests) == 1 else self.build.op("And", tests, "valid"), factor)
+        sizes = self.build.const([n] * len(keys), "frames")
+        parts = self.build.node("Split", [every, sizes], "valid.of", {"axis": axis}, num_outputs=len(keys)).outputs
+        self._made.update(zip(keys, parts, strict=True))
 
     def bound(self, rate: Fraction, delay: int, length: DimLike, end: bool) -> ir.Value:
         """The real frames of a pulse are ``[first, last)``: first is ``clip(d - start, 0, n)``, last (``end``)
@@ -301,6 +351,16 @@ class Counters:
             lambda op, inputs: self.build.op(op, inputs, "length"),
             self._lengths,
         )
+
+
+def _constant(d: DimLike) -> int:
+    """The constant term of a length law."""
+    return int(d.terms.get((), 0)) if isinstance(d, Dim) else int(d)
+
+
+def _varying(d: DimLike) -> DimLike:
+    """A length law without its constant term."""
+    return d - _constant(d)
 
 
 def parse_rate(text: str) -> Fraction:

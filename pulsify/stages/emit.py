@@ -16,6 +16,7 @@ from pulsify.facts import Splice
 from pulsify.graph import DOMAIN, Graph, NodeBuilder, StateSlot
 from pulsify.rewrites.fix_shapes import END
 from pulsify.stages._counters import Counters, parse_length, parse_rate
+from pulsify.stages._in_place import mark_in_place
 
 __all__ = ["emit"]
 
@@ -44,6 +45,9 @@ class _Emitter:
         g = self.g
         # New nodes are appended behind everything; a final sort puts each where it belongs.
         mine = [n for n in self.nodes if n.domain == DOMAIN]
+        for node in mine:
+            if node.op_type in ("Mask", "Valid"):
+                self.counters.expect(*self._where(node))
         # A Store reads a wire for good once nothing else is swapped.
         for node in sorted(mine, key=lambda n: n.op_type == "Store"):
             getattr(self, f"_{node.op_type.lower()}")(node)
@@ -91,16 +95,26 @@ class _Emitter:
     def _cut(self, wire: ir.Value, axis: int, start: int, end: int, stem: str) -> ir.Value:
         return self.build.op("Slice", [wire, *(self.build.const([v]) for v in (start, end, axis))], stem)
 
+    def _where(self, node: ir.Node) -> tuple[Any, ...]:
+        """What a Mask or Valid asks of the counters."""
+        a = node.attributes
+        place = parse_rate(a.get_string("rate")), a.get_int("delay"), parse_length(a.get_string("length"))
+        ends = bool(a.get_int("start")), bool(a.get_int("end"))
+        if node.op_type == "Mask":
+            fact = self.g.facts[node.inputs[0]]  # type: ignore[index]
+            factor = a.get_tensor("value").dtype if a.get_int("product", 0) else None
+            return *place, *ends, fact.rank, a.get_int("axis"), self.g.batch_axis(fact.shape), factor
+        _, rank, batch = self._placed(node)
+        return *place, *ends, rank, a.get_int("time"), batch, None
+
     def _mask(self, node: ir.Node) -> None:
         source = node.inputs[0]
         assert source is not None
-        a = node.attributes
-        fact = self.g.facts[source]
-        keep = self.counters.valid(
-            parse_rate(a.get_string("rate")), a.get_int("delay"), parse_length(a.get_string("length")),
-            bool(a.get_int("start")), bool(a.get_int("end")), fact.rank, a.get_int("axis"), self.g.batch_axis(fact.shape),
-        )  # fmt: skip
-        out = self._choose(keep, source, a.get_tensor("value"), f"{source.name}.real")
+        keep = self.counters.valid(*self._where(node))
+        if node.attributes.get_int("product", 0):
+            self._swap(node, [self.build.op("Mul", [source, keep], f"{source.name}.real")])
+            return
+        out = self._choose(keep, source, node.attributes.get_tensor("value"), f"{source.name}.real")
         self._swap(node, [out])
 
     def _choose(self, keep: ir.Value, source: ir.Value, fill: ir.TensorProtocol, stem: str) -> ir.Value:
@@ -136,12 +150,7 @@ class _Emitter:
         self._swap(node, [out])
 
     def _valid(self, node: ir.Node) -> None:
-        a, rank, batch = self._placed(node)
-        out = self.counters.valid(
-            parse_rate(a.get_string("rate")), a.get_int("delay"), parse_length(a.get_string("length")),
-            bool(a.get_int("start")), bool(a.get_int("end")), rank, a.get_int("time"), batch,
-        )  # fmt: skip
-        self._swap(node, [out])
+        self._swap(node, [self.counters.valid(*self._where(node))])
 
     def _length(self, node: ir.Node) -> None:
         a, rank, batch = self._placed(node)
@@ -209,6 +218,7 @@ class _Emitter:
             g.graph.inputs.append(slot.past)
             g.graph.outputs.append(slot.present)
         g.slots = slots
+        mark_in_place(g.graph, slots)
 
     @staticmethod
     def _name(d: object) -> str:

@@ -1,0 +1,82 @@
+"""States that may be bound in place: one buffer as ``past_x`` and ``present_x``.
+
+That is safe if whatever reads ``past_x`` is done before ``present_x`` is written: in every order of execution that
+respects the graph, if each reader is upstream of the node that makes ``present_x``. Nodes that only reshape hand the
+buffer itself on, so whoever reads their result reads ``past_x``. A node that itself reads ``past_x`` and makes ``present_x``
+may do so in place if it writes each element after reading it, and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import onnx_ir as ir
+
+from pulsify.graph import StateSlot, captured
+
+__all__ = ["mark_in_place"]
+
+#: Operators whose result may be their input's buffer.
+_SAME_BUFFER = {"Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten"}
+
+#: Operators that may write over their input: element for element, or a scatter into its first input.
+_OVERWRITES = {"Add", "Sub", "Mul", "Where", "Max", "Min", "ScatterND"}
+
+#: Nodes looked at per state before giving up: a state is then not said to be bound in place.
+_MOST = 20_000
+
+
+def mark_in_place(graph: ir.Graph, slots: list[StateSlot]) -> None:
+    """Set ``in_place`` of every slot."""
+    inner: dict[ir.Value, list[ir.Node]] = {}
+    for node in graph:
+        for v in captured(node):
+            inner.setdefault(v, []).append(node)
+    for slot in slots:
+        assert slot.past is not None and slot.present is not None
+        slot.in_place = _safe(slot.past, slot.present, inner)
+
+
+def _safe(past: ir.Value, present: ir.Value, inner: dict[ir.Value, list[ir.Node]]) -> bool:
+    maker = present.producer()
+    if maker is None or past.is_graph_output():
+        return False
+    readers: set[ir.Node] = set()
+    todo = [past]
+    while todo:
+        v = todo.pop()
+        for node in (*(n for n, _ in v.uses()), *inner.get(v, ())):
+            if node in readers:
+                continue
+            readers.add(node)
+            if node.op_type in _SAME_BUFFER and not node.domain:
+                if node is maker or any(o.is_graph_output() for o in node.outputs):
+                    return False
+                todo.extend(node.outputs)
+    if maker in readers:
+        if maker.domain or maker.op_type not in _OVERWRITES or _shape(past) != _shape(present):
+            return False
+        if maker.op_type == "ScatterND" and any(v is past for v in maker.inputs[1:]):
+            return False
+        readers.discard(maker)
+    return _upstream(maker, readers)
+
+
+def _shape(v: ir.Value) -> list[object] | None:
+    return None if v.shape is None else [d if isinstance(d, int) else str(d) for d in v.shape]
+
+
+def _upstream(maker: ir.Node, readers: set[ir.Node]) -> bool:
+    """Whether the node depends on each of these."""
+    missing, seen, todo = set(readers), {maker}, deque([maker])
+    while missing and todo:
+        node = todo.popleft()
+        for v in (*node.inputs, *captured(node)):
+            producer = None if v is None else v.producer()
+            if producer is not None and producer not in seen:
+                if len(seen) > _MOST:
+                    return False
+                seen.add(producer)
+                missing.discard(producer)
+                todo.append(producer)
+    return not missing
