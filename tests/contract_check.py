@@ -67,10 +67,12 @@ def check(
     seed: int = 0,
     ints: int = 3,
 ) -> Conversion:
-    """Convert at every pulse (a legal one) and compare at every length. Returns the last conversion."""
+    """Convert at every pulse (a legal one) and compare at every length; at the first also without optimization. Returns
+    the last conversion."""
     last = None
-    for pulse in pulses:
-        c = convert(model, axis=axis, pulse=pulse)
+    pulses = list(pulses)
+    for pulse, level in [(pulses[0], "none"), *((p, "speed") for p in pulses)]:
+        c = convert(model, axis=axis, pulse=pulse, optimize=level)
         _check_file(c)
         session = open_session(c.model.SerializeToString())
         batch = batch_session(c.source, c.batch)

@@ -73,4 +73,4 @@ def test_what_is_counted() -> None:
     found = dict(line.split(": ", 1) for line in GOLDEN.read_text().splitlines())
     assert " masks=0:" in found["wavenet pulse=4 none"] and "states=25 bytes=11680" in found["wavenet pulse=4 none"]
     assert " masks=0:" not in found["hifigan pulse=4 none"]
-    assert "states=30 bytes=95232" in found["chain-64 pulse=4 size"]
+    assert "states=30 bytes=95232" in found["chain-64 pulse=4 none"] and "states=1 bytes=95232" in found["chain-64 pulse=4 size"]

@@ -1,0 +1,113 @@
+"""What a convolution costs in either form: ``python -m benchmarks.costs`` measures pulsify/rewrites/costs.json anew.
+
+Chains of equal layers, pulsed, are converted as they are and in row form (pulsify/rewrites/frame_rows.py), run in turns,
+and the CPU time of a layer is written down, its buffer included: microseconds on one core over a grid of frames per pulse,
+channels and kernel. A few minutes; what counts is which form is cheaper where, and that moves little from machine to machine.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnx_ir as ir
+
+from benchmarks.contenders import Bound
+from benchmarks.timing import take_turns
+from models.builder import Builder
+from pulsify import contract
+from pulsify.api import Conversion, convert
+from pulsify.graph import Pulse
+from pulsify.pipeline import Options, run
+from pulsify.rewrites import drop_dead, frame_rows, shared_memory
+from pulsify.stages.emit import emit
+from pulsify.stages.load import AxisSpec, read
+
+TARGET = Path(__file__).parent.parent / "pulsify" / "rewrites" / "costs.json"
+
+FRAMES, CHANNELS, KERNELS = (1, 2, 4, 8, 16, 32, 64, 128, 256), (8, 16, 32, 64, 128, 256), (1, 3, 7)
+
+#: Layers of the chains: a layer costs the difference, what enters and leaves costs the rest.
+FEW, MANY = 2, 8
+
+#: Strides of the transposed convolutions measured; the kernel is twice that.
+STRIDES = (2, 4, 8)
+
+#: Seconds per grid point.
+SECONDS = 0.12
+
+
+def chain(channels: int, kernel: int, dilation: int, depth: int) -> onnx.ModelProto:
+    """Layers of one kind, a ReLU after each."""
+    b = Builder(0, gain=2.0)
+    y = "x"
+    for _ in range(depth):
+        y = b("Relu", b.conv(y, channels, channels, kernel, dilations=[dilation]))
+    return b.model("chain", {"x": [1, channels, "S"]}, {y: [1, channels, "T"]})
+
+
+def transposed(channels: int, stride: int) -> onnx.ModelProto:
+    """One transposed convolution that halves the channels, cut like a generator's."""
+    b = Builder(0)
+    y = b.conv_transpose("x", channels, channels // 2, 2 * stride, strides=[stride], pads=[stride // 2, stride // 2])
+    return b.model("transposed", {"x": [1, channels, "S"]}, {y: [1, channels // 2, "T"]})
+
+
+def forms(model: onnx.ModelProto, pulse: int) -> dict[str, Bound]:
+    """The model as it is and in row form, bound."""
+    out = {}
+    for name in ("as is", "rows"):
+        source = read(model)
+        g = run(source, Options(AxisSpec.parse(["S"]), Pulse(pulse)), "pulse-v2-declutter")
+        if name == "rows":
+            frame_rows.convert(g, frame_rows.row_forms(g))
+            shared_memory.apply(g)
+        drop_dead.apply(g)
+        emit(g)
+        manifest = json.loads(g.model.metadata_props[contract.KEY])
+        batch = convert(model, axis="S", pulse=pulse).batch
+        done = Conversion(g, batch, source, manifest, 0.0)
+        out[name] = Bound(ir.to_proto(g.model).SerializeToString(), done)
+    return out
+
+
+def layer(channels: int, kernel: int, dilation: int, pulse: int) -> tuple[float, float, float]:
+    """Microseconds of a layer as it is and in row form, and of bringing one wire into row form."""
+    steps = {f"{k} {d}": w.step for d in (FEW, MANY) for k, w in forms(chain(channels, kernel, dilation, d), pulse).items()}
+    samples = take_turns(steps, SECONDS)
+    time = {k: samples.median(k) * 1e6 for k in steps}
+    as_is, rows = (max(0.1, (time[f"{k} {MANY}"] - time[f"{k} {FEW}"]) / (MANY - FEW)) for k in ("as is", "rows"))
+    ends = (time[f"rows {FEW}"] - FEW * rows - (time[f"as is {FEW}"] - FEW * as_is)) / 2
+    return round(as_is, 2), round(rows, 2), round(max(0.0, ends), 2)
+
+
+def upsampling(channels: int, stride: int, pulse: int) -> float:
+    """Microseconds of a transposed convolution."""
+    way, empty = forms(transposed(channels, stride), pulse)["as is"], forms(chain(8, 1, 1, 1), 1)["as is"]
+    samples = take_turns({"way": way.step, "empty": empty.step}, SECONDS)
+    return round(max(0.1, (samples.median("way") - samples.median("empty")) * 1e6), 2)
+
+
+def main() -> None:
+    """Measure the grid and write it."""
+    table: dict[str, Any] = {"frames": FRAMES, "channels": CHANNELS, "kernels": KERNELS, "strides": STRIDES}
+    kinds: dict[str, list[Any]] = {k: [] for k in ("as_is", "rows", "rows_apart", "transposed", "moving")}
+    for n in FRAMES:
+        for row in kinds.values():
+            row.append([])
+        for c in CHANNELS:
+            measured = [layer(c, k, 1, n) for k in KERNELS]
+            apart = [layer(c, k, n, n)[1] if k > 1 and n > 1 else m[1] for k, m in zip(KERNELS, measured)]
+            up = [upsampling(c, u, n) if n * u * c <= 1 << 15 else None for u in STRIDES]
+            found = [m[0] for m in measured], [m[1] for m in measured], apart, up, statistics.median(m[2] for m in measured)
+            for name, values in zip(kinds, found, strict=True):
+                kinds[name][-1].append(values)
+            print(f"{n:4d} frames, {c:4d} channels:", dict(zip(kinds, found)), flush=True)
+    TARGET.write_text(json.dumps({**table, **kinds}, separators=(",", ":")) + "\n")
+
+
+if __name__ == "__main__":
+    main()

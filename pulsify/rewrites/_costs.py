@@ -1,0 +1,91 @@
+"""What products over windows cost on onnxruntime's CPU provider: a measured table, and interpolation in it.
+
+``costs.json`` is written by ``python -m benchmarks.costs``: microseconds of a layer, its buffer included, on one core, over
+frames per pulse, channels and kernel. Between grid points and beyond them the logarithm of a cost is piecewise linear in
+the logarithms of the three. A product of C into C' channels counts as one of ``sqrt(C*C')``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from bisect import bisect_right
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pulsify.rewrites._row_ops import Product
+
+__all__ = ["as_is", "as_rows", "moving"]
+
+#: A node that does next to nothing.
+NODE = 0.25
+
+#: The Concat and the Slice of a buffer.
+_BUFFER = 1.0
+
+
+def as_is(p: Product, readers: int = 1) -> float:
+    """The operator the model has, where ``readers`` of them read the same windows (and share a buffer)."""
+    t = _table()
+    if p.op == "ConvTranspose":
+        channels = math.sqrt(p.into * 2 * p.out / p.up)
+        return _interpolate(t["transposed"], (t["frames"], t["channels"], t["strides"]), (p.frames, channels, p.up))
+    cost = _interpolate(t["as_is"], _axes(t), (p.frames, math.sqrt(p.into * p.out), p.taps))
+    return cost if p.taps == 1 else cost - (1 - 1 / readers) * min(_BUFFER, cost / 2)
+
+
+def as_rows(p: Product, readers: int = 1) -> float:
+    """A product of rows, where ``readers`` of them share their windows."""
+    t = _table()
+    table = t["rows_apart"] if p.frames * p.step <= p.dilation else t["rows"]
+    cost = _interpolate(table, _axes(t), (p.frames, math.sqrt(p.into * p.out), p.taps))
+    if p.taps > 1 and readers > 1:
+        product = min(cost, _interpolate(t["rows"], _axes(t), (p.frames, math.sqrt(p.taps * p.into * p.out), 1)))
+        cost = product + (cost - product) / readers
+    return cost + (NODE if p.op == "ConvTranspose" else 0.0)
+
+
+def moving(transposed: bool, frames: int, channels: int) -> float:
+    """A wire that enters or leaves row form."""
+    if not transposed:
+        return NODE
+    t = _table()
+    return max(NODE, _interpolate(t["moving"], (t["frames"], t["channels"]), (frames, channels)))
+
+
+def _axes(t: dict[str, Any]) -> tuple[Sequence[int], ...]:
+    return t["frames"], t["channels"], t["kernels"]
+
+
+@cache
+def _table() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(Path(__file__).with_name("costs.json").read_text())
+    return found
+
+
+def _interpolate(values: Any, axes: Sequence[Sequence[int]], at: Sequence[float]) -> float:
+    """Piecewise linear in the logarithms; beyond the grid the last slope goes on. Cells that were not measured (None)
+    take the slope of their neighbours."""
+    return math.exp(_log(values, axes, at))
+
+
+def _log(values: Any, axes: Sequence[Sequence[int]], at: Sequence[float]) -> float:
+    if not axes:
+        return math.log(max(values, 1e-2))
+    grid, rest = axes[0], axes[1:]
+    known = [i for i in range(len(grid)) if _measured(values[i])]
+    i = min(max(bisect_right([grid[k] for k in known], at[0]), 1), len(known) - 1)
+    low, high = known[i - 1], known[i]
+    a, b = (_log(values[k], rest, at[1:]) for k in (low, high))
+    x, y, z = math.log(grid[low]), math.log(grid[high]), math.log(max(at[0], 1e-9))
+    return a + (b - a) * (z - x) / (y - x)
+
+
+def _measured(values: Any) -> bool:
+    """Whether enough of a slice is known to interpolate in it."""
+    if isinstance(values, list):
+        return sum(map(_measured, values)) > 1
+    return values is not None

@@ -1,0 +1,140 @@
+"""Which nodes to write in row form: least cost by local search.
+
+Every node that has a row form (_row_ops.py) is in it or not. A product costs what it costs in that form, a wire that is made
+in one form and read in the other what the move costs, once. From all in row form, whole stretches of one rate change sides
+while that helps, then single nodes; a start from none must do better to win. Linear in the graph per round.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+
+import onnx_ir as ir
+
+from pulsify.graph import Graph
+from pulsify.rewrites._costs import as_is, as_rows, moving
+from pulsify.rewrites._row_ops import Form, Product
+from pulsify.rewrites._rows import RowView, row_view
+
+__all__ = ["choose"]
+
+#: Rounds of the search at most.
+ROUNDS = 4
+
+
+def choose(g: Graph, forms: Mapping[ir.Node, Form]) -> set[ir.Node]:
+    """The nodes to write in row form."""
+    search = _Search(g, forms)
+    chosen: set[ir.Node] = set()
+    for region in _parts(forms, lambda node: None):
+        if any(forms[node].product is not None for node in region):
+            chosen.update(search.best(region))
+    return chosen
+
+
+def _parts(forms: Mapping[ir.Node, Form], level) -> list[list[ir.Node]]:  # type: ignore[no-untyped-def]
+    """Sets of nodes connected by wires in row form, nodes of different levels apart."""
+    parent = {node: node for node in forms}
+
+    def root(node: ir.Node) -> ir.Node:
+        while parent[node] is not node:
+            parent[node] = parent[parent[node]]
+            node = parent[node]
+        return node
+
+    readers: dict[ir.Value, ir.Node] = {}
+    for node, form in forms.items():
+        for v in form.reads:
+            producer = v.producer()
+            other = producer if producer in parent else readers.setdefault(v, node)
+            if other is not None and level(other) == level(node):
+                parent[root(node)] = root(other)
+    parts: dict[ir.Node, list[ir.Node]] = {}
+    for node in forms:
+        parts.setdefault(root(node), []).append(node)
+    return list(parts.values())
+
+
+class _Search:
+    def __init__(self, g: Graph, forms: Mapping[ir.Node, Form]):
+        self.forms = forms
+        self.rows: dict[ir.Node, bool] = dict.fromkeys(forms, False)
+        self.readers: dict[ir.Value, list[ir.Node]] = {}
+        self.price: dict[ir.Value, float] = {}
+        self.outside: dict[ir.Value, bool] = {}
+        for node, form in forms.items():
+            for v in form.reads:
+                self.readers.setdefault(v, []).append(node)
+                self._wire(g, v, row_view(g, v))
+            for v, view in form.makes:
+                self._wire(g, v, view)
+        windows = Counter((form.reads[0], replace(form.product, op="", out=0)) for form in forms.values() if form.product)
+        self.work = {node: _work(g, node, form, windows) for node, form in forms.items()}
+
+    def _wire(self, g: Graph, v: ir.Value, view: RowView | None) -> None:
+        if v in self.price:
+            return
+        assert view is not None
+        self.price[v] = 0.0 if view.plain else moving(view.transposed, view.frames, view.channels)
+        self.outside[v] = v.is_graph_output() or any(
+            user not in self.forms or v not in self.forms[user].reads for user, _ in v.uses()
+        )
+
+    def best(self, region: list[ir.Node]) -> set[ir.Node]:
+        """The cheapest choice found among the nodes of a region."""
+        results = []
+        stretches = _parts({n: self.forms[n] for n in region}, lambda n: self.forms[n].makes[0][1].region.rate)
+        for start in (True, False):
+            for node in region:
+                self.rows[node] = start
+            for _ in range(ROUNDS):
+                if not self._flip_each(stretches):
+                    break
+            for _ in range(ROUNDS):
+                if not self._flip_each([[node] for node in (*region, *reversed(region))]):
+                    break
+            results.append((self._cost(region), {n for n in region if self.rows[n]}))
+        _, chosen = min(results, key=lambda r: r[0])
+        for node in region:
+            self.rows[node] = node in chosen
+        return chosen
+
+    def _flip_each(self, parts: list[list[ir.Node]]) -> int:
+        """How many of these changed sides."""
+        return sum(self._flip(part) for part in parts)
+
+    def _flip(self, part: list[ir.Node]) -> bool:
+        """Let these nodes change sides if that is cheaper."""
+        before = self._cost(part)
+        for node in part:
+            self.rows[node] = not self.rows[node]
+        if self._cost(part) < before - 1e-9:
+            return True
+        for node in part:
+            self.rows[node] = not self.rows[node]
+        return False
+
+    def _cost(self, part: list[ir.Node]) -> float:
+        """Microseconds of these nodes and of the wires at them."""
+        wires = {v: None for n in part for v in (*self.forms[n].reads, *(v for v, _ in self.forms[n].makes))}
+        return sum(self.work[n][self.rows[n]] for n in part) + sum(self._moved(v) for v in wires)
+
+    def _moved(self, v: ir.Value) -> float:
+        producer = v.producer()
+        made = self.rows.get(producer, False) if producer is not None else False
+        readers = [self.rows[n] for n in self.readers.get(v, ())]
+        other = self.outside[v] or not all(readers) if made else any(readers)
+        return self.price[v] if other else 0.0
+
+
+def _work(g: Graph, node: ir.Node, form: Form, windows: Mapping[tuple[ir.Value, Product], int]) -> tuple[float, float]:
+    """Microseconds of a node as it is, and in row form; ``windows`` counts who reads the same ones."""
+    if form.product is not None:
+        readers = windows[form.reads[0], replace(form.product, op="", out=0)]
+        return as_is(form.product, readers), as_rows(form.product, readers)
+    if node.op_type == "Transpose" and not node.domain:
+        view = form.makes[0][1]
+        return moving(True, view.frames, view.channels), 0.0
+    return 0.0, 0.0

@@ -1,0 +1,180 @@
+"""Frames as rows: a wire ``[1, C, n]`` (or any other order of its axes) as the matrix ``[n, C]``, one frame a row.
+
+With a batch it is ``[N, n, C]``. A wire has such a form if it streams on one axis and, besides time and batch, only one
+axis is longer than 1: the channels. In that form a convolution over time is one matrix product of windows laid out as
+rows (im2col), a transposed convolution another, and what only moves axes is nothing at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from pulsify.dim import DimLike, sym
+from pulsify.facts import AxisRegion, WireFact
+from pulsify.graph import DOMAIN, Graph, NodeBuilder, tensor_fact
+
+__all__ = ["RowView", "Rows", "row_view"]
+
+
+@dataclass(frozen=True, slots=True)
+class RowView:
+    """Where a wire's frames and channels are. ``channel`` is None where there is one channel and no axis for it.
+
+    ``frames`` (history included) and ``channels`` are what one pulse holds per row of the batch; ``length`` is the
+    batch model's number of frames.
+    """
+
+    rank: int
+    time: int
+    channel: int | None
+    batch: int | None
+    frames: int
+    channels: int
+    region: AxisRegion
+    length: DimLike
+
+    @property
+    def plain(self) -> bool:
+        """Whether the wire is in row form as it is."""
+        return self.channel is not None and self.order == list(range(self.rank))
+
+    @property
+    def axis(self) -> int:
+        """The time axis in row form."""
+        return 0 if self.batch is None else 1
+
+    @property
+    def order(self) -> list[int]:
+        """The axes that are not 1, in row order."""
+        return [a for a in (self.batch, self.time, self.channel) if a is not None]
+
+    @property
+    def layout(self) -> list[str]:
+        """The order the data lie in, axes of length 1 left out."""
+        named = [(self.batch, "batch"), (self.time if self.frames > 1 else None, "time")]
+        named.append((self.channel if self.channels > 1 else None, "channel"))
+        return [name for a, name in sorted((a, name) for a, name in named if a is not None)]
+
+    @property
+    def transposed(self) -> bool:
+        """Whether the data lie in another order than in row form."""
+        return self.layout != [k for k in ("batch", "time", "channel") if k in self.layout]
+
+
+def row_view(g: Graph, v: ir.Value | None) -> RowView | None:
+    """The row form of a wire, or None if it has none. Pulses of a dynamic size have none."""
+    if v is None:
+        return None
+    regions, chunk = g.regions.get(v), g.chunks.get(v)
+    fact = g.facts.get(v)
+    if not regions or len(regions) != 1 or chunk is None or fact is None or fact.shape is None:
+        return None
+    ((time, region),) = regions.items()
+    frames = chunk[time]
+    if region.rows != 1 or not isinstance(frames, int) or frames < 1:
+        return None
+    batch = g.batch_axis(fact.shape)
+    if g.batch is not None and batch is None:
+        return None
+    channel, channels = None, 1
+    for a, d in enumerate(chunk):
+        if a in (time, batch) or d == 1:
+            continue
+        if not isinstance(d, int) or d < 1 or channel is not None:
+            return None
+        channel, channels = a, d
+    return RowView(len(chunk), time, channel, batch, frames, channels, region, fact.shape[time])
+
+
+class Rows:
+    """Makes nodes in row form; converts wires between their own form and that one, each once."""
+
+    def __init__(self, g: Graph):
+        self.g = g
+        taken = {v.name for n in g.graph for v in n.outputs if v.name} | {n.name for n in g.graph if n.name}
+        taken |= {v.name for v in g.graph.outputs if v.name}
+        self.build = NodeBuilder(g.graph, taken)
+        #: Row form of a wire, by the wire.
+        self.form: dict[ir.Value, ir.Value] = {}
+
+    def const(self, array: np.ndarray | Sequence[int], dtype: object = np.int64, stem: str = "const") -> ir.Value:
+        """A constant with its fact; equal small ones are shared."""
+        value = self.build.const(array, stem, dtype)
+        return self._known(value)
+
+    def weight(self, array: np.ndarray, stem: str) -> ir.Value:
+        """A constant of its own."""
+        return self._known(self.build.initializer(ir.tensor(np.ascontiguousarray(array)), stem))
+
+    def _known(self, value: ir.Value) -> ir.Value:
+        if value not in self.g.facts:
+            assert value.const_value is not None
+            self.g.facts[value] = tensor_fact(value.const_value)
+        return value
+
+    def node(self, op: str, inputs: Sequence[ir.Value | None], stem: str, outputs: int = 1, domain: str = "", **attributes: Any) -> list[ir.Value]:
+        """A new node; its wires are declared by :meth:`declare`."""
+        return list(self.build.node(op, inputs, stem, attributes, domain=domain, num_outputs=outputs).outputs)
+
+    def declare(self, v: ir.Value, dtype: ir.DataType, view: RowView, channels: int) -> ir.Value:
+        """What a wire in row form holds: the frames of ``view``, and its own number of channels."""
+        rows: tuple[DimLike, ...] = () if view.batch is None else (sym(self.g.batch or ""),)
+        v.type = ir.TensorType(dtype)
+        self.g.facts[v] = WireFact(dtype, (*rows, view.length, channels))
+        self.g.regions[v] = {view.axis: view.region}
+        self.g.chunks[v] = (*rows, view.frames, channels)
+        return v
+
+    def to_rows(self, v: ir.Value, view: RowView) -> ir.Value:
+        """The wire in row form."""
+        if v not in self.form:
+            self.form[v] = self._to_rows(v, view)
+        return self.form[v]
+
+    def _to_rows(self, v: ir.Value, view: RowView) -> ir.Value:
+        if view.plain:
+            return v
+        wire, stem = v, f"{v.name}.rows"
+        if view.transposed:
+            rest = [a for a in range(view.rank) if a not in view.order]
+            (wire,) = self.node("Transpose", [v], f"{stem}.order", perm=[*view.order, *rest])
+            self._loose(wire, v)
+        if not view.transposed or view.rank != len(view.order) or view.channel is None:
+            target = ([] if view.batch is None else [-1]) + [view.frames, view.channels]
+            (wire,) = self.node("Reshape", [wire, self.const(target)], stem)
+        return self.declare(wire, self.g.facts[v].dtype, view, view.channels)
+
+    def _loose(self, wire: ir.Value, like: ir.Value) -> None:
+        """A wire on the way: only its type is known."""
+        dtype = self.g.facts[like].dtype
+        wire.type = ir.TensorType(dtype)
+        self.g.facts[wire] = WireFact(dtype, None)
+
+    def from_rows(self, wire: ir.Value, like: ir.Value, view: RowView) -> ir.Value:
+        """A wire in row form as the wire ``like`` was."""
+        stem = f"{like.name}.frames"
+        if view.plain:
+            return wire
+        if not view.transposed:
+            shape = [1] * view.rank
+            for a, d in zip(view.order, ([] if view.batch is None else [-1]) + [view.frames, view.channels]):
+                shape[a] = d
+            (out,) = self.node("Reshape", [wire, self.const(shape)], stem)
+            return out
+        rest = [a for a in range(view.rank) if a not in view.order]
+        if rest:
+            inner = ([] if view.batch is None else [-1]) + [view.frames] + ([view.channels] if view.channel is not None else [])
+            (wire,) = self.node("Reshape", [wire, self.const([*inner, *([1] * len(rest))])], f"{stem}.wide")
+            self._loose(wire, like)
+        perm = [*view.order, *rest]
+        (out,) = self.node("Transpose", [wire], stem, perm=[perm.index(a) for a in range(view.rank)])
+        return out
+
+    def pseudo(self, op: str, inputs: Sequence[ir.Value], stem: str, outputs: int = 1, **attributes: Any) -> list[ir.Value]:
+        """A new pseudo-operator."""
+        return self.node(op, inputs, stem, outputs, domain=DOMAIN, **attributes)

@@ -1,0 +1,134 @@
+"""Frames as rows: every region written so, whatever it costs, and every memory in rings, is exact."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from unittest import mock
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models import chain, hifigan, wavenet
+from pulsify.api import convert
+from pulsify.rewrites import frame_rows, shared_memory
+from tests.contexts import pulses
+from tests.contract_check import check
+from tests.families import FAMILIES, MEMORIES
+from tests.graphs import G
+from tests.profiles import examples
+from tests.test_random_graphs import grow
+
+
+@contextmanager
+def forced(ring: bool) -> Iterator[None]:
+    """All that has a row form is in it; every memory, or none, is a ring."""
+    with (
+        mock.patch.object(frame_rows, "choose", lambda g, forms: set(forms)),
+        mock.patch.object(shared_memory, "_RING", 0 if ring else 1 << 40),
+    ):
+        yield
+
+
+@pytest.mark.parametrize("ring", [False, True])
+@given(data=st.data())
+@examples(40)
+def test_random_graphs(ring: bool, data: st.DataObject) -> None:
+    with forced(ring):
+        check(grow(data, 1, 7, FAMILIES | MEMORIES), "S", data.draw(pulses()))
+
+
+@given(data=st.data())
+@examples(30)
+def test_rates(data: st.DataObject) -> None:
+    """Up by a transposed convolution, some layers there, down by a strided one, some layers there."""
+    g = G(seed=data.draw(st.integers(0, 3), "seed"))
+    batch, u, k = data.draw(st.sampled_from(["N", 1])), data.draw(st.integers(1, 4), "rate"), data.draw(st.integers(1, 9), "kernel")
+    before = data.draw(st.integers(0, max(0, k - 1)), "before")
+    x = g.input("x", [batch, 3, "S"])
+    y = g("ConvTranspose", x, g.weight(3, 4, k), g.weight(4), strides=[u], pads=[before, 0], dilations=[data.draw(st.integers(1, 2))])
+    for _ in range(data.draw(st.integers(0, 2), "layers")):
+        d = data.draw(st.integers(1, 3), "dilation")
+        y = g("LeakyRelu", g("Conv", y, g.weight(4, 4, 3), g.weight(4), dilations=[d], pads=[d, d]), alpha=0.1)
+    down = data.draw(st.integers(1, 3), "kernel")
+    z = g("Conv", y, g.weight(5, 4, down), g.weight(5), strides=[u], pads=[data.draw(st.integers(0, down - 1)), 0])
+    outputs = [z, y] if data.draw(st.booleans()) else [z]
+    with forced(data.draw(st.booleans(), "ring")):
+        check(g.model(*outputs), "S", data.draw(pulses()))
+
+
+@pytest.mark.parametrize("perm", [(0, 1, 2), (0, 2, 1), (2, 0, 1), (1, 2, 0), (2, 1, 0), (1, 0, 2)])
+@pytest.mark.parametrize("batch", [1, "N"])
+def test_any_order_of_axes(perm: tuple[int, ...], batch: int | str) -> None:
+    """Inputs and outputs with batch, channels and time in any order."""
+    g = G()
+    shape = [batch, 3, "S"]
+    x = g.input("x", [shape[a] for a in perm])
+    y = g("Transpose", x, perm=[perm.index(a) for a in range(3)])
+    y = g("Conv", y, g.weight(4, 3, 3), g.weight(4), pads=[1, 1])
+    y = g("Transpose", g("Tanh", y), perm=list(perm))
+    with forced(False):
+        check(g.model(y))
+
+
+def test_two_dimensional_convolutions_of_one_row() -> None:
+    """Kernels (1, k) and (k, 1) over an axis of length 1."""
+    g = G()
+    x = g.input("x", [1, 3, "S"])
+    y = g("Unsqueeze", x, g.ints(2))
+    y = g("Conv", y, g.weight(4, 3, 1, 3), g.weight(4), pads=[0, 2, 0, 0])
+    y = g("Transpose", y, perm=[0, 1, 3, 2])
+    y = g("Conv", y, g.weight(4, 4, 3, 1), g.weight(4), dilations=[2, 1])
+    with forced(False):
+        c = check(g.model(y))
+    assert "Conv" not in [n.op_type for n in c.model.graph.node]
+
+
+def test_projections_norms_and_shared_windows() -> None:
+    """Time-major layers around convolutions: nothing is transposed between them."""
+    g = G()
+    x = g.input("x", [1, "S", 6])
+    y = g("MatMul", x, g.weight(6, 4))
+    y = g("Add", y, g.weight(4))
+    y = g("LayerNormalization", y, g.weight(4), g.weight(4))
+    z = g("Transpose", y, perm=[0, 2, 1])
+    a, b = (g(f, g("Conv", z, g.weight(4, 4, 3), g.weight(4), pads=[2, 0])) for f in ("Tanh", "Sigmoid"))
+    y = g("Add", y, g("Transpose", g("Mul", a, b), perm=[0, 2, 1]))
+    with forced(False):
+        c = check(g.model(g("Softmax", y, axis=-1)), pulses=(1, 4))
+    assert not {"Transpose", "Conv"} & {n.op_type for n in c.model.graph.node}
+    assert len([n for n in c.model.graph.node if n.op_type == "Concat"]) <= 2, "both branches read the same windows"
+
+
+def model(name: str) -> onnx.ModelProto:
+    return {"wavenet": wavenet.build, "chain": lambda: chain.build(64, 12), "hifigan": lambda: hifigan.build(16)}[name]()
+
+
+@pytest.mark.parametrize("name", ["wavenet", "chain", "hifigan"])
+@pytest.mark.parametrize("pulse", [1, 8])
+def test_bytes_are_those_of_single_buffers(name: str, pulse: int) -> None:
+    """One memory holds what many did; a ring has a counter besides."""
+    plain, fast = (convert(model(name), axis="S", pulse=pulse, optimize=level).manifest for level in ("none", "size"))
+    assert fast["state_bytes"] - plain["state_bytes"] <= 8
+    assert len(fast["states"]) <= len(plain["states"])
+
+
+def test_a_dynamic_pulse_keeps_its_convolutions() -> None:
+    c = convert(chain.build(16, 3), axis="S", pulse="P")
+    assert [n.op_type for n in c.model.graph.node].count("Conv") == 3
+
+
+def test_wide_pulses_keep_their_convolutions() -> None:
+    """Where there are many frames, a convolution is the faster form."""
+    assert all(n.op_type != "Gemm" for n in convert(chain.build(16, 3), axis="S", pulse=256).model.graph.node)
+    assert all(n.op_type != "Conv" for n in convert(chain.build(16, 3), axis="S", pulse=1).model.graph.node)
+
+
+def test_weights_are_rearranged_not_changed() -> None:
+    weights = convert(chain.build(16, 1), axis="S", pulse=1).model.graph.initializer
+    (w,) = (onnx.numpy_helper.to_array(t) for t in weights if len(t.dims) == 2 and t.data_type == onnx.TensorProto.FLOAT)
+    given = next(onnx.numpy_helper.to_array(t) for t in chain.build(16, 1).graph.initializer if len(t.dims) == 3)
+    assert np.array_equal(np.sort(w, axis=None), np.sort(given, axis=None))

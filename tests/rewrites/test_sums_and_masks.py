@@ -1,0 +1,95 @@
+"""Sums of products, masks as products, equal nodes, masks computed together."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pulsify.api import convert
+from tests.contract_check import check
+from tests.graphs import G
+from tests.profiles import examples
+
+
+def kinds(c) -> Counter[str]:  # type: ignore[no-untyped-def]
+    return Counter(n.op_type for n in c.model.graph.node)
+
+
+@pytest.mark.parametrize("batch", [1, "N"])
+def test_a_skip_sum_is_one_product(batch: int | str) -> None:
+    g = G()
+    x = g.input("x", [batch, 4, "S"])
+    y, skips = x, []
+    for _ in range(5):
+        y = g("Tanh", g("Conv", y, g.weight(4, 4, 3), g.weight(4), pads=[2, 0]))
+        skips.append(g("Conv", y, g.weight(6, 4, 1), g.weight(6)))
+    total = skips[0]
+    for s in skips[1:]:
+        total = g("Add", total, s)
+    c = check(g.model(total), pulses=(1, 3))
+    assert kinds(c)["Gemm"] + kinds(c)["MatMul"] == 6
+
+
+@given(data=st.data())
+@examples(25)
+def test_sums_of_anything(data: st.DataObject) -> None:
+    """Products with and without a bias, constants, other wires, in any tree."""
+    g = G()
+    x = g.input("x", [data.draw(st.sampled_from([1, "N"])), 4, "S"])
+    terms = [x]
+    for _ in range(data.draw(st.integers(2, 5), "terms")):
+        kind = data.draw(st.sampled_from(["product", "bias", "tanh", "constant"]), "term")
+        source = data.draw(st.sampled_from(terms), "source")
+        if kind in ("product", "bias"):
+            terms.append(g("Conv", source, g.weight(4, 4, 1), *([g.weight(4)] if kind == "bias" else [])))
+        else:
+            terms.append(g("Tanh", source) if kind == "tanh" else g("Add", source, g.weight(4, 1)))
+    rest = list(terms[1:])
+    while len(rest) > 1:
+        a, b = rest.pop(data.draw(st.integers(0, len(rest) - 1))), rest.pop()
+        rest.append(g("Add", a, b))
+    more = [data.draw(st.sampled_from(terms[1:]), "output")] if data.draw(st.booleans()) else []
+    check(g.model(*dict.fromkeys([*rest, *more])), pulses=(1, 4))
+
+
+def test_inner_masks_are_products() -> None:
+    """The first keeps out what is sent after the end; behind it all is finite."""
+    g = G()
+    y = g.input("x", [1, 2, "S"])
+    for _ in range(4):
+        y = g("Relu", g("Conv", y, g.weight(2, 2, 3), g.weight(2), pads=[1, 1]))
+    c = check(g.model(y))
+    assert kinds(c)["Where"] == 1 and kinds(c)["Mul"] >= 3
+    assert kinds(convert(g.model(y), axis="S", pulse=4, optimize="none"))["Where"] == 4
+
+
+@pytest.mark.parametrize("op", ["Exp", "Reciprocal", "Log"])
+def test_what_may_not_be_finite_keeps_its_where(op: str) -> None:
+    g = G()
+    y = g("Conv", g.input("x", [1, 2, "S"]), g.weight(2, 2, 3), pads=[1, 1])
+    y = g("Conv", g(op, g("Mul", y, y)), g.weight(2, 2, 3), pads=[1, 1])
+    c = check(g.model(y))
+    assert kinds(c)["Where"] == 2
+
+
+@pytest.mark.parametrize("batch", [1, "N"])
+def test_masks_of_one_rate_are_computed_together(batch: int | str) -> None:
+    """Whatever the number of delays: one comparison with the start, one with the end."""
+    g = G()
+    y = g.input("x", [batch, 2, "S"])
+    for k in range(6):
+        y = g("Tanh", g("Conv", y, g.weight(2, 2, 3 + k % 2), g.weight(2), pads=[1, 1 + k % 2]))
+    c = check(g.model(y))
+    assert kinds(c)["GreaterOrEqual"] == 1 and kinds(c)["Greater"] <= 2
+
+
+def test_equal_activations_share_mask_and_buffer() -> None:
+    g = G()
+    x = g("Conv", g.input("x", [1, 2, "S"]), g.weight(2, 2, 3), pads=[1, 1])
+    branches = [g("Conv", g("Relu", x), g.weight(2, 2, 3), pads=[1, 1]) for _ in range(3)]
+    c = check(g.model(g("Sum", *branches)))
+    assert sum(s["kind"] == "buffer" for s in convert(g.model(*branches), axis="S", pulse=2, optimize="none").manifest["states"]) == 2
+    assert kinds(c)["Relu"] == 1
