@@ -117,7 +117,7 @@ def test_the_drawing_is_current() -> None:
 def test_every_page_is_in_the_navigation() -> None:
     nav = re.findall(r": ([\w-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.M)
     assert len(nav) == len(set(nav))
-    assert {p.name for p in DOCS.glob("*.md")} <= set(nav)
+    assert {p.name for p in DOCS.glob("*.md")} <= set(nav), "a page that is not in the nav of mkdocs.yml"
 
 
 def test_blocks_of_the_ci_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
