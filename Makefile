@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 # Workers of the test run.
 JOBS ?= 2
 
-.PHONY: help venv demo test nightly test-real test-runtimes package lint docs site golden bench bench-convert bench-client clean
+.PHONY: help venv demo test nightly test-real test-browser test-runtimes package lint docs site golden bench bench-convert bench-client clean
 
 help:
 	@echo "make demo       set up, convert a real model, print its table"
@@ -14,6 +14,7 @@ help:
 	@echo "make test-real  the tests on models downloaded from a package index"
 	@echo "make test-runtimes  emitted models in Node, a browser, OpenVINO, C++ and Triton (installs them)"
 	@echo "make package    wheel and sdist, installed into empty environments of every Python at hand"
+	@echo "make test-browser   the report in a headless Chromium (installs it under Debian)"
 	@echo "make nightly    the property tests with thousands of examples"
 	@echo "make real-table write docs/real-models.md, measured anew (beside tract, where that is installed)"
 	@echo "make lint       ruff and mypy"
@@ -50,6 +51,9 @@ test-runtimes: $(READY)
 package: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[package]'
 	$(BIN)/python -m pytest -n 0 -m package tests/package $(ARGS)
+
+test-browser: $(READY)
+	$(BIN)/python -m pytest -n 0 -m browser tests/browser $(ARGS)
 
 real-table: $(READY)
 	$(BIN)/python -m models.report

@@ -18,6 +18,7 @@ import numpy as np
 from pulsify import contract
 from pulsify.api import Conversion
 from pulsify.errors import UsageError
+from pulsify.replay import legal_length
 from pulsify.runtime import StreamSession
 from pulsify.stages.verify import batch_session, make_inputs
 
@@ -161,15 +162,7 @@ def measure(
 
 def _whole(c: Conversion, pulse: int, seed: int) -> tuple[Callable[[], Any] | None, int]:
     """A run of the batch model on a recording, and its length; None where it does not run."""
-    stream = c.manifest.get("stream") or {}
-    least, most = max(int(stream.get("least") or 1), _WHOLE, 8 * pulse), stream.get("most")
-    if most is not None:
-        least = min(least, most)
-    conditions = stream.get("conditions") or []
-    period = int(stream.get("modulus") or 1)
-    length = next(
-        (n for n in range(least, least + period) if all(n % k["modulus"] == k["remainder"] for k in conditions)), least
-    )
+    length = legal_length(c.manifest, max(_WHOLE, 8 * pulse))
     try:
         session = batch_session(c.source, c.batch)
         inputs = make_inputs(c.batch, length, np.random.default_rng(seed))

@@ -1,6 +1,6 @@
 """The table of costs as a picture: time per frame against latency, one dot per pulse size.
 
-Raster and vector files through matplotlib, the extra ``plots``.
+A page (.html) needs nothing; raster and vector files go through matplotlib, the extra ``plots``.
 """
 
 from __future__ import annotations
@@ -15,14 +15,15 @@ from pulsify.files import place
 
 __all__ = ["check", "draw"]
 
-_FORMATS = (".png", ".svg", ".pdf")
+_FORMATS = (".html", ".png", ".svg", ".pdf")
 
 
 def check(path: Path) -> None:
     """UsageError where a picture cannot be written to ``path``, before anything is measured."""
     if path.suffix.lower() not in _FORMATS:
         raise UsageError(f"cannot draw {path.suffix or 'a file without a suffix'}", why=f"it is one of {', '.join(_FORMATS)}", hint="--plot bench.png")
-    _figure(path)
+    if path.suffix.lower() != ".html":
+        _figure(path)
 
 
 def _figure(path: Path) -> Any:
@@ -31,7 +32,7 @@ def _figure(path: Path) -> Any:
         from matplotlib.figure import Figure
     except ImportError as e:
         raise UsageError(
-            f"cannot draw {str(path)!r}", why="it needs matplotlib", hint="pip install 'pulsify[plots]'"
+            f"cannot draw {str(path)!r}", why="it needs matplotlib", hint=["pip install 'pulsify[plots]'", "--plot bench.html needs nothing"]
         ) from e
     figure = Figure(figsize=(7, 4), dpi=144, layout="constrained")
     FigureCanvasAgg(figure)
@@ -40,6 +41,11 @@ def _figure(path: Path) -> Any:
 
 def draw(b: Bench, path: Path, title: str, rate: float | None = None) -> None:
     """Write the picture; latency in ms where the rate is known (frames per second), else in frames. UsageError."""
+    if path.suffix.lower() == ".html":
+        from pulsify.pages.report import bench_page
+
+        place(bench_page(b, title, rate).encode(), path)
+        return
     figure = _figure(path)
     axes = figure.subplots()
     scale = 1.0 if rate is None else 1000 / rate

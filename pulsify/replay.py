@@ -16,9 +16,9 @@ from pulsify.graph import Graph
 from pulsify.pipeline import Options, run
 from pulsify.runtime import StreamSession
 from pulsify.stages.load import AxisSpec, Source, declared_dims, normalize
-from pulsify.stages.verify import Comparison, batch_session, compare
+from pulsify.stages.verify import Comparison, batch_session, judge
 
-__all__ = ["Replay", "against_batch", "axis_of", "default_chunk", "replay", "stream_length", "typed"]
+__all__ = ["Replay", "against_batch", "axis_of", "default_chunk", "legal_length", "replay", "stream_length", "typed"]
 
 #: Least legal pulses in a chunk where the pulse is dynamic and nobody says how many.
 _CHUNK = 64
@@ -55,6 +55,17 @@ def stream_length(session: StreamSession, inputs: Mapping[str, np.ndarray]) -> i
             hint=f"cut it to a multiple of {session.ratio[name].numerator}",
         )
     return int(total)
+
+
+def legal_length(manifest: Mapping[str, Any], least: int) -> int:
+    """The first stream length from ``least`` on that the model is defined for; its longest where that is shorter."""
+    stream = manifest.get("stream") or {}
+    start = max(int(stream.get("least") or 1), least, 1)
+    if stream.get("most") is not None:
+        start = min(start, int(stream["most"]))
+    rules = stream.get("conditions") or []
+    lengths = range(start, start + lcm(1, *(c["modulus"] for c in rules)))
+    return next((n for n in lengths if all(n % c["modulus"] == c["remainder"] for c in rules)), start)
 
 
 def default_chunk(session: StreamSession) -> int:
@@ -145,5 +156,5 @@ def against_batch(
         raise VerificationError(
             "cannot compare: it is another model", why=f"the batch model has no output {', '.join(missing)}: it has {', '.join(names)}"
         )
-    rows = [compare(o, expected[o["name"]], done.outputs.get(o["name"]), done.frames) for o in manifest["outputs"]]
+    rows = [judge(o, expected, done.outputs.get(o["name"]), done.frames, session, inputs) for o in manifest["outputs"]]
     return rows, expected

@@ -31,7 +31,7 @@ PULSES = click.option(
 @click.argument("model", type=FILE)
 @click.option("--rate", type=float, metavar="HZ", help="Frames of the stream per second: for the real-time factor and latency in ms.")
 @click.option("--seconds", type=click.FloatRange(min=0, min_open=True), default=1.0, show_default=True, metavar="T", help="How long to measure each size.")
-@click.option("--plot", metavar="OUT", help="Draw it: .png, .svg or .pdf, with pulsify[plots].")
+@click.option("--plot", metavar="OUT", help="Draw it: .html needs nothing; .png, .svg and .pdf need pulsify[plots].")
 @click.option("--json", "as_json", is_flag=True, help="The table as JSON, in seconds.")
 @streaming(PULSES)
 @click.option("--debug", is_flag=True, help="Show the traceback of a failure.")

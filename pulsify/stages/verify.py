@@ -26,7 +26,7 @@ from pulsify.runtime import StreamSession, open_session
 from pulsify.stages._twin import float32_twin, odd_types
 from pulsify.stages.load import Source
 
-__all__ = ["TOLERANCE", "Comparison", "Report", "batch_session", "lengths_to_try", "make_inputs", "verify"]
+__all__ = ["TOLERANCE", "Comparison", "Report", "batch_session", "compare", "judge", "lengths_to_try", "make_inputs", "verify"]
 
 #: Greatest error allowed, relative to the largest magnitude of the output.
 TOLERANCE = {"float64": 1e-9, "float32": 1e-5, "float16": 1e-2, "bfloat16": 5e-2}
@@ -186,7 +186,7 @@ def verify(source: Source, batch_graph: Graph, pulsed: bytes | Path, seed: int =
                 ) from e
             report.lengths.append(length)
             for o in manifest["outputs"]:
-                report.comparisons.append(_judge(o, expected, got.get(o["name"]), length, batch, inputs))
+                report.comparisons.append(judge(o, expected, got.get(o["name"]), length, batch, inputs))
     if not report.lengths:
         raise VerificationError(
             "cannot verify: the batch model does not run",
@@ -271,7 +271,7 @@ def run_stream(
     return out
 
 
-def _judge(
+def judge(
     o: Mapping[str, Any], expected: Mapping[str, np.ndarray], got: np.ndarray | None, length: int, batch: ort.InferenceSession,
     inputs: Mapping[str, np.ndarray],
 ) -> Comparison:  # fmt: skip

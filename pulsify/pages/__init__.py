@@ -1,0 +1,1 @@
+"""Self-contained HTML pages: no scripts, no fonts, nothing from a network. Pictures are inline SVG."""
