@@ -23,7 +23,7 @@ from tests.test_readme import ROOT, blocks, commands, plain, shell
 
 DOCS = ROOT / "docs"
 #: Pages whose blocks are run here; the contract and the guide have tests of their own, the others have none to run.
-RUN = ("ci", "index", "concepts", "choosing-a-pulse", "refusals", "runtimes", "serving")
+RUN = ("ci", "index", "concepts", "choosing-a-pulse", "command-line", "refusals", "runtimes", "serving")
 
 
 def execute(command: str, cwd: Path) -> list[str]:

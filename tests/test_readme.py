@@ -101,9 +101,12 @@ def test_make_targets_exist() -> None:
 
 
 def test_options_exist() -> None:
-    from pulsify_cli.commands import convert
+    import click
+    from pulsify_cli.main import main
 
-    known = {o for p in convert.command.params for o in p.opts} | {"--help", "--version"}
+    context = click.Context(main)
+    commands = [main.get_command(context, name) for name in main.list_commands(context)]
+    known = {o for c in commands if c is not None for p in c.params for o in p.opts} | {"--help", "--version"}
     for page in PAGES:
         for option in re.findall(r"`(--[a-z][a-z-]+)", page.read_text()):
             assert option in known, f"{page.name}: {option}"
