@@ -77,16 +77,7 @@ def without_rings(g: Graph) -> int:
 def _share(g: Graph, rings: bool) -> int:
     if g.pulse is None or not isinstance(g.pulse.size, int):
         return 0
-    rows = Rows(g)
-    slots = {slot.state.id: slot for slot in g.slots}
-    groups: dict[tuple[int, ir.DataType, bool], list[_Source]] = {}
-    for node in g.graph:
-        if node.domain == DOMAIN and node.op_type == "Delay" and "init" not in node.attributes:
-            view = row_view(g, node.inputs[0])
-            if view is not None and view.plain and node.inputs[0] is not None:
-                slot = slots[node.name or ""]
-                key = (view.channels, slot.state.dtype, slot.state.zeros_read)
-                groups.setdefault(key, []).append(_source(node, view, slot))
+    rows, groups = Rows(g), _groups(g)
     used = {n.name for n in g.graph}
     shared: dict[str, ir.Value] = {}
     for (channels, *_), sources in groups.items():
@@ -97,6 +88,20 @@ def _share(g: Graph, rings: bool) -> int:
             _alone(rows, node)
     g.graph.sort()
     return sum(map(len, groups.values()))
+
+
+def _groups(g: Graph) -> dict[tuple[int, ir.DataType, bool], list[_Source]]:
+    """The wires in row form that have a history, those that may share a state together."""
+    slots = {slot.state.id: slot for slot in g.slots}
+    groups: dict[tuple[int, ir.DataType, bool], list[_Source]] = {}
+    for node in g.graph:
+        if node.domain == DOMAIN and node.op_type == "Delay" and "init" not in node.attributes:
+            view = row_view(g, node.inputs[0])
+            if view is not None and view.plain and node.inputs[0] is not None:
+                slot = slots[node.name or ""]
+                key = (view.channels, slot.state.dtype, slot.state.zeros_read)
+                groups.setdefault(key, []).append(_source(node, view, slot))
+    return groups
 
 
 def _source(node: ir.Node, view: RowView, slot: StateSlot) -> _Source:
