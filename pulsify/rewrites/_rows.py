@@ -175,6 +175,23 @@ class Rows:
         (out,) = self.node("Transpose", [wire], stem, perm=[perm.index(a) for a in range(view.rank)])
         return out
 
+    def replace(self, old: ir.Value, new: ir.Value) -> None:
+        """Readers of ``old`` read ``new``, which holds the same and takes over its name as an output of the graph."""
+        g = self.g
+        if old.is_graph_output():
+            name = old.name
+            if new.is_graph_input() or new.is_graph_output():
+                (new,) = self.node("Identity", [new], f"{name}.out")
+            old.name = self.build.unique(f"{name}.old")
+            new.name = name
+        if new not in g.facts or g.facts[new].shape is None:
+            new.type = old.type
+            for known in (g.facts, g.chunks, g.regions):
+                if old in known:
+                    known[new] = known[old]  # type: ignore[index,assignment]
+        old.replace_all_uses_with(new, replace_graph_outputs=True)
+        g.forget(old)
+
     def pseudo(self, op: str, inputs: Sequence[ir.Value], stem: str, outputs: int = 1, **attributes: Any) -> list[ir.Value]:
         """A new pseudo-operator."""
         return self.node(op, inputs, stem, outputs, domain=DOMAIN, **attributes)

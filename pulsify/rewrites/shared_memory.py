@@ -135,24 +135,8 @@ def _alone(rows: Rows, node: ir.Node) -> None:
     view = row_view(rows.g, x)
     assert x is not None and view is not None
     made = _take(rows, x, view, _windows(node), node.outputs[0].name or "taps")
-    _replace(rows, node.outputs[0], made)
+    rows.replace(node.outputs[0], made)
     rows.g.graph.remove(node, safe=True)
-
-
-def _replace(rows: Rows, old: ir.Value, new: ir.Value) -> None:
-    g = rows.g
-    if old.is_graph_output():
-        name = old.name
-        if new.is_graph_input() or new.is_graph_output():
-            (new,) = rows.node("Identity", [new], f"{name}.out")
-        old.name = rows.build.unique(f"{name}.old")
-        new.name = name
-    if new not in g.facts or g.facts[new].shape is None:
-        new.type = old.type
-        g.facts[new], g.chunks[new] = g.facts[old], g.chunks[old]
-        g.regions[new] = g.regions[old]
-    old.replace_all_uses_with(new, replace_graph_outputs=True)
-    g.forget(old)
 
 
 def _note(rows: Rows, v: ir.Value, like: ir.Value, shape: Sequence[Any]) -> ir.Value:
@@ -309,7 +293,7 @@ class _Memory:
         key = reader.offsets.tobytes() + bytes(reader.offsets.shape[1])
         if key not in source.taken:
             source.taken[key] = self._made(source, reader)
-        _replace(self.rows, reader.old, source.taken[key])
+        self.rows.replace(reader.old, source.taken[key])
 
     def _made(self, source: _Source, reader: _Reader) -> ir.Value:
         rows, view, offsets = self.rows, source.view, reader.offsets

@@ -8,11 +8,19 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pulsify.graph import Graph
-from pulsify.rewrites import drop_dead, frame_rows, masks_as_products, shared_memory, sums_of_products
+from pulsify.rewrites import (
+    drop_dead,
+    einsums,
+    frame_rows,
+    masks_as_products,
+    shared_memory,
+    spread_frequencies,
+    sums_of_products,
+)
 
 __all__ = ["REWRITES", "optimize"]
 
-_FASTER = (masks_as_products.apply, frame_rows.apply, sums_of_products.apply)
+_FASTER = (einsums.apply, spread_frequencies.apply, masks_as_products.apply, frame_rows.apply, sums_of_products.apply)
 
 #: Per level, in the order of application. A ring is faster than a history that moves, and has a counter besides.
 REWRITES: dict[str, tuple[Callable[[Graph], int], ...]] = {

@@ -1,0 +1,59 @@
+"""Layers over frequency, rewritten for speed: grouped projections and depthwise transposed convolutions."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pulsify.api import convert
+from tests.contract_check import check
+from tests.graphs import G
+from tests.profiles import examples
+
+
+@pytest.mark.parametrize("equation", ["btgi,gio->btgo", "btgi,goi->btgo", "btgi,gio->bgto", "bgti,iog->otbg", "bti,io->bto", "ibt,io->obt"])
+def test_grouped_projections(equation: str) -> None:
+    g = G()
+    given = equation.split("->")[0]
+    data, weight = given.split(",")
+    size = {"b": 1, "t": "S", "g": 3, "i": 4, "o": 2}
+    x = g.input("x", [size[c] for c in data])
+    y = g("Einsum", x, g.weight(*(size[c] for c in weight)), equation=equation)
+    c = check(g.model(g("Tanh", y)), pulses=(1, 3, "P"))
+    assert "Einsum" in [n.op_type for n in c.model.graph.node], "a dynamic pulse keeps it"
+    fixed = convert(g.model(g("Tanh", y)), axis="S", pulse=3)
+    assert "Einsum" not in [n.op_type for n in fixed.model.graph.node]
+
+
+@pytest.mark.parametrize("equation", ["bti,bti->bti", "bti,io->to", "bti,bti->bt"])
+def test_other_einsums_stay(equation: str) -> None:
+    g = G()
+    size = {"b": 1, "t": "S", "i": 4, "o": 2}
+    right = equation.split("->")[0].split(",")[1]
+    x = g.input("x", [1, "S", 4])
+    other = g("Tanh", x) if right == "bti" else g.weight(*(size[c] for c in right))
+    check(g.model(g("Einsum", x, other, equation=equation)), pulses=(1, 3))
+
+
+@given(data=st.data())
+@examples(25)
+def test_depthwise_upsampling_of_frequency(data: st.DataObject) -> None:
+    """Any kernel, stride, pads; with and without a kernel along time, a bias, a batch."""
+    g = G()
+    k, s, kt = data.draw(st.integers(1, 5), "kernel"), data.draw(st.integers(1, 3), "stride"), data.draw(st.integers(1, 3), "time")
+    pads = [0, data.draw(st.integers(0, k - 1)), 0, data.draw(st.integers(0, k - 1))]
+    x = g.input("x", [data.draw(st.sampled_from([1, "N"])), 3, "S", 6])
+    bias = [g.weight(3)] if data.draw(st.booleans(), "bias") else []
+    y = g(
+        "ConvTranspose", x, g.weight(3, 1, kt, k), *bias, group=3, strides=[1, s], pads=pads,
+        output_padding=[0, data.draw(st.integers(0, s - 1))],
+    )  # fmt: skip
+    check(g.model(g("Relu", y)), "S", (1, 2))
+
+
+def test_it_is_a_convolution() -> None:
+    g = G()
+    y = g("ConvTranspose", g.input("x", [1, 4, "S", 8]), g.weight(4, 1, 1, 3), group=4, strides=[1, 2], pads=[0, 1, 0, 1], output_padding=[0, 1])
+    kinds = [n.op_type for n in convert(g.model(y), axis="S", pulse=1).model.graph.node]
+    assert "Conv" in kinds and "ConvTranspose" not in kinds
