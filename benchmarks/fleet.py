@@ -1,7 +1,8 @@
 """How many streams one core serves: a batch of rows through one pulse, as a server's sequence batcher makes it.
 
 ``python -m benchmarks.fleet`` prints the table of docs/serving.md. Streams per core are those whose pulses a core finishes
-in the time that the pulses last: rows * seconds of a pulse / CPU seconds of a call, the least of many (what others do on the machine meanwhile is not counted). Memory is the states' alone.
+in the time that the pulses last: rows * seconds of a pulse / CPU seconds of a call, the least of many, since what others do
+on the machine meanwhile is not the model's. Memory is the states' alone.
 """
 
 from __future__ import annotations
