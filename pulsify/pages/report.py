@@ -105,7 +105,7 @@ def report(c: Conversion, name: str, samples: Sequence[Sample], costs: Bench | N
         figures.layers(_timed(found, states), m["symbol"]),
         _all_layers(found.layers, m["symbol"]),
         "<h2>Where the latency comes from</h2>",
-        *(_chain(found, o, m, len(delays)) for o in found.chains),
+        *(_chain(found, names, m) for names in _alike(found, m)),
         "<h2>Where the memory goes</h2>",
         f"<p>{svg.bytes_text(m['state_bytes'])} per stream in {len(states)} state{'' if len(states) == 1 else 's'}: "
         "what one call leaves for the next.</p>",
@@ -204,17 +204,24 @@ def _all_layers(layers: Sequence[Layer], symbol: str) -> str:
     return f"<details><summary>All {len(layers):,} layers over time</summary>{table(header, rows)}</details>"
 
 
-def _chain(a: Anatomy, output: str, m: dict[str, Any], outputs: int) -> str:
-    (o,) = (x for x in m["outputs"] if x["name"] == output)
+def _alike(a: Anatomy, m: dict[str, Any]) -> list[list[str]]:
+    """The outputs, those that are late by the same nodes together."""
+    own = {o["name"]: o["delay"] for o in m["outputs"]}
+    groups: dict[Any, list[str]] = {}
+    for name, links in a.chains.items():
+        groups.setdefault((own[name], tuple(links)), []).append(name)
+    return list(groups.values())
+
+
+def _chain(a: Anatomy, names: Sequence[str], m: dict[str, Any]) -> str:
+    (o,) = (x for x in m["outputs"] if x["name"] == names[0])
     delay = contract.input_delay(m, o) or Fraction(0)
-    links = a.chains[output]
-    head = f"<p><code>{escape(output)}</code> is {frames(delay)} frames of <code>{escape(a.symbol)}</code> late"
+    words = ", ".join(f"<code>{escape(n)}</code>" for n in names)
+    head = f"<p>{words}: {frames(delay)} frame{'' if delay == 1 else 's'} of <code>{escape(a.symbol)}</code> late"
     if delay:
         own = f", {o['delay']:,} of its own" if o["delay"] != delay else ""
-        head += f"{own}: the least that is exact. These nodes make it so, from the input on.</p>"
-    else:
-        head += ".</p>"
-    return head + figures.chain(links, a.symbol)
+        head += f"{own}: the least that is exact. These nodes make it so, from the input on."
+    return f"{head}{'' if delay else '.'}</p>" + figures.chain(a.chains[names[0]], a.symbol)
 
 
 def _sample(s: Sample) -> str:
