@@ -6,9 +6,9 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.cli.conftest import Cli, conv, write
@@ -85,10 +85,12 @@ def test_starts_fast_and_imports_nothing_heavy() -> None:
     assert done.stdout.splitlines()[-1] == "[]", done.stdout[-200:] + done.stderr
     best = 1e9
     for _ in range(3):
-        start = time.perf_counter()
+        # Processor time: what else the machine does is no matter of ours.
+        before = os.times()
         program("--help")
-        best = min(best, time.perf_counter() - start)
-    assert best < 1.0, f"pulsify --help takes {best:.2f} s"
+        after = os.times()
+        best = min(best, after.children_user + after.children_system - before.children_user - before.children_system)
+    assert best < 0.3, f"pulsify --help takes {best:.2f} s"
 
 
 def test_streaming_does_not_import_the_compiler() -> None:
@@ -140,3 +142,33 @@ def test_report_is_plain_json_from_a_process(tmp_path: Path) -> None:
     write(tmp_path / "m.onnx", conv())
     done = program("m.onnx", "--pulse", "4", "--report", "-", cwd=tmp_path)
     assert json.loads(done.stdout)["manifest"]["version"] == 1
+
+
+@pytest.mark.parametrize(
+    ("args", "signs"),
+    [
+        (["run", "m.onnx", "x.npy", "--pulse", "1", "--rate", "100"], ["streaming x.npy", "x real time"]),
+        (["diff", "m.onnx", "declutter", "pulse-v2", "--pulse", "4"], ["\x1b[31m-", "\x1b[32m+", "\x1b[36m@@"]),
+    ],
+)
+def test_progress_and_colours_on_a_terminal(tmp_path: Path, args: list[str], signs: list[str]) -> None:
+    pty = pytest.importorskip("pty")
+    write(tmp_path / "m.onnx", conv())
+    np.save(tmp_path / "x.npy", np.zeros((1, 8, 4000), np.float32))
+    env = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "FORCE_COLOR")} | {"TERM": "xterm", "COLUMNS": "120"}
+    parent, child = pty.openpty()
+    command = [sys.executable, "-m", "pulsify", *args]
+    process = subprocess.Popen(command, stdin=child, stdout=child, stderr=child, cwd=tmp_path, env=env)
+    os.close(child)
+    seen = b""
+    try:
+        while chunk := os.read(parent, 4096):
+            seen += chunk
+    except OSError:
+        pass
+    assert process.wait() == 0
+    os.close(parent)
+    text = seen.decode()
+    assert all(sign in text for sign in signs), text
+    piped = program(*args, cwd=tmp_path)
+    assert piped.stderr == "" and "\x1b" not in piped.stdout
