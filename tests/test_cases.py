@@ -78,6 +78,13 @@ def padded_pool_of_a_crop(g: G, x: str) -> str:
     return g("AveragePool", y, kernel_shape=[2], pads=[1, 1])
 
 
+def crop_to_the_length_of_the_input(g: G, x: str) -> str:
+    """``up(down(x))[:T] + x``: where T is even the crop keeps all, and other lengths the sum is not defined for."""
+    y = g("Conv", x, g.weight(2, 2, 4), strides=[2], pads=[1, 1])
+    y = g("ConvTranspose", y, g.weight(2, 2, 4), strides=[2], pads=[1, 1])
+    return g("Add", g("Slice", y, g.ints(0), g("Slice", g("Shape", x), g.ints(2), g.ints(3)), g.ints(2)), x)
+
+
 def same_padding_behind_a_stride(g: G, x: str) -> str:
     """``(S + 1)//2`` frames, even for two classes of S: one congruence is enough to convert, and exact there."""
     y = g("Conv", x, g.weight(2, 2, 1), strides=[2])
@@ -87,7 +94,8 @@ def same_padding_behind_a_stride(g: G, x: str) -> str:
 CASES: list[Callable[[G, str], str]] = [
     crop_at_the_output, pads_of_two_axes, crop_and_pad_by_the_length, slice_without_axes, slice_of_time_by_the_length,
     unread_padding_of_nothing, unread_crop_of_more_than_there_is, bounds_of_32_bits,
-    parts_that_end_with_the_length, padded_pool_of_a_crop, same_padding_behind_a_stride,
+    parts_that_end_with_the_length, padded_pool_of_a_crop,
+    crop_to_the_length_of_the_input, same_padding_behind_a_stride,
 ]  # fmt: skip
 
 

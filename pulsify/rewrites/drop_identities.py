@@ -1,4 +1,5 @@
-"""Remove what does nothing: Identity, Dropout at inference, casts to the same type, a Where whose condition is known.
+"""Remove what does nothing: Identity, Dropout at inference, casts to the same type, a Slice that keeps all, a Where whose
+condition is known.
 
 CastLike becomes Cast.
 """
@@ -9,6 +10,7 @@ import onnx_ir as ir
 
 from pulsify.facts import Elems, Fill
 from pulsify.graph import Graph
+from pulsify.ops._infer import view
 from pulsify.rewrites._edit import Editor
 
 __all__ = ["apply"]
@@ -43,6 +45,8 @@ def _same(g: Graph, node: ir.Node) -> ir.Value | None:
     source: ir.Value | None = None
     if node.op_type == "Cast":
         source = node.inputs[0]
+    elif node.op_type == "Slice" and set(view(g, node).plain_ints(4) or (1,)) == {1}:
+        source = node.inputs[0]  # as many entries as there are, one after the other, are all of them
     elif node.op_type == "Where":
         condition = _condition(g, node)
         source = None if condition is None else node.inputs[1 if condition else 2]

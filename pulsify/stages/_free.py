@@ -132,7 +132,10 @@ class _Chain:
         fact = self.b.g.facts[v]
         if self.flat:
             return self.b.declare(wire, WireFact(fact.dtype, None))
-        return self.b.declare(wire, fact, {a: AxisRegion(self.b.s.rates[v, a], self.delay) for a in self.b.g.time_axes(v)})
+        return self.b.declare(wire, fact, {a: self._region(v, a) for a in self.b.g.time_axes(v)})
+
+    def _region(self, v: ir.Value, axis: int) -> AxisRegion:
+        return AxisRegion(self.b.s.rates[v, axis], self.delay, rows=self.b.g.rows(v, axis))
 
     def _op(self, op: str, inputs: list[ir.Value | None], stem: str, dtype: ir.DataType, **attributes: object) -> ir.Value:
         return self.b.op(op, inputs, stem, WireFact(dtype, None), None, "", **attributes)
@@ -158,7 +161,7 @@ class _Chain:
         b, g = self.b, self.b.g
         flat = sym(g.batch) if self.flat and g.batch is not None else None
         sizes: list[DimLike | None] = [1 if flat is not None and d == flat else d for d in dims]
-        frames = b.new.frames(AxisRegion(b.s.rates[v, axis], self.delay))
+        frames = b.new.frames(self._region(v, axis))
         if not self.flat:
             sizes = [frames if d is None else d for d in sizes]
         known = [d for d in sizes if d is not None]
@@ -281,7 +284,7 @@ class _Chain:
             return b.made[key]
         dtype, batch = g.facts[source].dtype, batch + lead
         wire = b.static(source, node)
-        frames = b.new.frames(AxisRegion(b.s.rates[v, axis], self.delay))
+        frames = b.new.frames(self._region(v, axis))
         if lead:
             wire = self._op("Unsqueeze", [wire, b.const(list(range(lead)))], f"{source.name}.wide", dtype)
         # [.., N, .., 1, ..] -> [.., N, n, ..] -> [.., 1, .., N*n, ..]

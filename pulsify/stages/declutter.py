@@ -34,12 +34,13 @@ from pulsify.rewrites import (
     triangles,
     variances,
     wide_bounds,
+    zero_starts,
 )
 
 __all__ = ["REWRITES", "declutter"]
 
 #: In order; each is one pass over the graph.
-REWRITES = (fold_constants, drop_identities, wide_bounds, full_sequences, triangles, tables, fix_shapes, drop_dead, movers_first, frame_gathers, exclusive_sums, variances, block_transposed, split_resizes, open_shuffles, plain_pools, static_frames, split_as_slices, first_frames, constant_joins, split_pads, split_axes, fuse_pads, pads_ahead, equal_nodes, guard_operands, drop_dead)
+REWRITES = (fold_constants, drop_identities, wide_bounds, full_sequences, zero_starts, triangles, tables, fix_shapes, drop_dead, movers_first, frame_gathers, exclusive_sums, variances, block_transposed, split_resizes, open_shuffles, plain_pools, static_frames, split_as_slices, first_frames, constant_joins, split_pads, split_axes, fuse_pads, pads_ahead, equal_nodes, guard_operands, drop_dead)
 
 
 def declutter(g: Graph) -> Graph:

@@ -37,7 +37,34 @@ def per_frame_convolution(g: G, x: str) -> str:
     return split_again(g, x, g("Flatten", y, axis=1), 3)
 
 
-@pytest.mark.parametrize("build", [linear, normalised, per_frame_convolution])
+def rows_of(g: G, y: str, value: float, *sizes: int) -> str:
+    """A constant for every row of [N*T, C]."""
+    count = g("Slice", g("Shape", y), g.ints(0), g.ints(1))
+    return g("Expand", g.const(np.full((1, 1), value, np.float32)), g("Concat", count, g.ints(*sizes), axis=0))
+
+
+def joined_with_a_constant(g: G, x: str) -> str:
+    y = g("Reshape", x, g.ints(-1, 4))
+    return split_again(g, x, g("Concat", y, rows_of(g, y, 0.4, 1), axis=1), 5)
+
+
+def recurrence_over_frequency(g: G, x: str, start: float = 0.0) -> str:
+    """Both ways over another axis than time, with initial states for every frame of every stream."""
+    y = g("Transpose", g("Reshape", x, g.ints(-1, 2, 2)), perm=[1, 0, 2])
+    count = g("Slice", g("Shape", y), g.ints(1), g.ints(2))
+    h = g("Expand", g.const(np.full((1, 1, 1), start, np.float32)), g("Concat", g.ints(2), count, g.ints(3), axis=0))
+    h, _ = g("GRU", y, g.weight(2, 9, 2), g.weight(2, 9, 3), "", "", h, n=2, hidden_size=3, direction="bidirectional")
+    return split_again(g, x, g("Reshape", g("Transpose", h, perm=[2, 0, 1, 3]), g.ints(0, -1)), 12)
+
+
+def recurrence_with_a_start(g: G, x: str) -> str:
+    return recurrence_over_frequency(g, x, 0.3)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [linear, normalised, per_frame_convolution, joined_with_a_constant, recurrence_over_frequency, recurrence_with_a_start],
+)
 @pytest.mark.parametrize("batch", ["N", 1])
 def test_frame_by_frame_layers_stream(build: object, batch: int | str) -> None:
     g = G()
