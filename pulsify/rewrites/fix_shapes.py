@@ -36,6 +36,9 @@ def _known_constant(value: ir.Value | None) -> bool:
 
 def _reshape(edit: Editor, node: ir.Node) -> int:
     target = node.inputs[1]
+    if 0 not in (edit.g.facts[node.outputs[0]].shape or (0,)):
+        # Nothing is empty: a 0 that is written here or later copies an axis.
+        node.attributes.pop("allowzero", None)
     if _known_constant(target):
         return 0
     source, out = edit.g.facts[node.inputs[0]].shape, edit.g.facts[node.outputs[0]].shape  # type: ignore[index]
