@@ -11,7 +11,7 @@ import json
 import math
 from bisect import bisect_right
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ NODE = 0.25
 _BUFFER = 1.0
 
 
+@lru_cache(maxsize=4096)
 def as_is(p: Product, readers: int = 1) -> float:
     """The operator the model has, where ``readers`` of them read the same windows (and share a buffer)."""
     t = _table()
@@ -37,6 +38,7 @@ def as_is(p: Product, readers: int = 1) -> float:
     return cost if p.taps == 1 else cost - (1 - 1 / readers) * min(_BUFFER, cost / 2)
 
 
+@lru_cache(maxsize=4096)
 def as_rows(p: Product, readers: int = 1) -> float:
     """A product of rows, where ``readers`` of them share their windows."""
     t = _table()
@@ -48,6 +50,7 @@ def as_rows(p: Product, readers: int = 1) -> float:
     return cost + (NODE if p.op == "ConvTranspose" else 0.0)
 
 
+@lru_cache(maxsize=4096)
 def moving(transposed: bool, frames: int, channels: int) -> float:
     """A wire that enters or leaves row form."""
     if not transposed:
