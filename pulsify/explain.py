@@ -43,7 +43,8 @@ class OutputLaw:
 
 @dataclass
 class Candidate:
-    """What happens if this axis is time. ``axis`` is what ``--axis`` takes."""
+    """What happens if this axis is time. ``axis`` is what ``--axis`` takes; ``state_bytes_soonest`` what the states would
+    take were every delay inside the model the least there is."""
 
     axis: str
     symbol: str = ""
@@ -51,6 +52,7 @@ class Candidate:
     pulse_multiple: int | None = None
     states: list[dict[str, Any]] = field(default_factory=list)
     state_bytes: int | None = None
+    state_bytes_soonest: int | None = None
     valid_frames: bool = False
     conditions: list[str] = field(default_factory=list)
     obstacles: list[PulsifyError] = field(default_factory=list)
@@ -162,6 +164,7 @@ def _along(source: Source, spec: list[str]) -> Candidate:
     ]
     out.pulse_multiple = manifest["pulse_multiple"]
     out.states, out.state_bytes = manifest["states"], manifest["state_bytes"]
+    out.state_bytes_soonest = manifest["state_bytes"] + g.spared
     out.valid_frames = manifest["valid"] is not None
     out.conditions = [f"{c.text} (node {c.node})" for c in g.assume.binding()]
     return out

@@ -81,6 +81,8 @@ class Graph:
     chunks: dict[ir.Value, tuple[DimLike, ...]] = field(default_factory=dict)
     source: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    #: Bytes of state that buffers would hold more, were every delay the least there is.
+    spared: int = 0
     #: Makes the nodes that rewrites add; knows every name taken so far.
     builder: NodeBuilder | None = None
 

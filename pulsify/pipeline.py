@@ -51,7 +51,7 @@ STAGES = (
     Stage("load", "the model as read: functions inlined, opset 18 or later, the time axis declared", lambda g, o: g),
     Stage("type", "the shape of every wire as an expression of the stream symbol", lambda g, o: infer_types(g)),
     Stage("declutter", "constants folded, shape arithmetic gone, padding along time in Pad nodes", lambda g, o: declutter(g)),
-    Stage("pulse-v2", "one pulse per call: PulseV2Buffer, PulseV2Pad and PulseV2Slice visible", lambda g, o: pulse_v2(g, o.pulse)),
+    Stage("pulse-v2", "one pulse per call: PulseV2Buffer, PulseV2Pad and PulseV2Slice visible", lambda g, o: pulse_v2(g, o.pulse, o.optimize != "none")),
     Stage("pulse-v2-to-type", "the pulsed graph typed on its own, what each wire holds per pulse", lambda g, o: pulse_v2_to_type(g)),
     Stage("pulse-v2-declutter", "one Delay per wire, slices gone, masks where the ends matter", lambda g, o: pulse_v2_declutter(g)),
     Stage("optimize", "smaller and faster, the same numbers", lambda g, o: optimize(g, o.optimize)),

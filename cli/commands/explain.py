@@ -70,6 +70,7 @@ def as_dict(model: str, e: Explanation) -> dict[str, Any]:
                 "outputs": [asdict(o) for o in c.outputs],
                 "states": c.states,
                 "state_bytes": c.state_bytes,
+                "state_bytes_soonest": c.state_bytes_soonest,
                 "valid_frames": c.valid_frames,
                 "conditions": c.conditions,
                 "obstacles": [o.as_dict() for o in c.obstacles],
@@ -118,7 +119,8 @@ def _candidate(c: Candidate) -> None:
         _fact("pulses", "any" if step == 1 else f"every multiple of {step} frames of {c.symbol}")
         size = f"{c.state_bytes:,} bytes per stream" if c.state_bytes else "none"
         kinds = ", ".join(sorted({s["kind"] for s in c.states}))
-        _fact("states", f"{len(c.states)}, {size} ({kinds})" if c.states else "none")
+        more = f"; {c.state_bytes_soonest:,} as soon as possible" if c.states else ""
+        _fact("states", f"{len(c.states)}, {size} ({kinds}){more}" if c.states else "none")
         _fact("valid_frames", "needed: something depends on where the stream ends" if c.valid_frames else "not needed")
         for i, condition in enumerate(c.conditions):
             _fact("" if i else "assumes", condition)

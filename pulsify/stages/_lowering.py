@@ -101,9 +101,12 @@ class Lowering:
         return self._w.new.frames(region)
 
     def delay(self, k: int, axis: int) -> int:
-        """The delay input k arrives with, raised to where a plan that depends on the end holds it."""
-        v = self.node.inputs[k]
-        assert v is not None
+        """The delay input k is read with: its own, or that of the buffer before this node."""
+        v, wire = self.node.inputs[k], self.inputs[k]
+        assert v is not None and wire is not None
+        region = self._w.new.regions.get(wire, {}).get(axis)
+        if region is not None:
+            return region.delay
         own = self._w.s.delays[v, axis]
         return max(own, self._w.s.holds.get(self.node, own))
 

@@ -1,6 +1,6 @@
 """declutter: one spelling for what exporters write in many.
 
-Promise: no constant arithmetic, no identities, shape arguments constant where they can be, padding along time only
+Promise: no constant arithmetic, no identities, no node twice, shape arguments constant where they can be, padding along time only
 in Pad nodes, one axis each.
 """
 
@@ -12,7 +12,6 @@ from pulsify.rewrites import (
     constant_joins,
     drop_dead,
     drop_identities,
-    equal_nodes,
     exclusive_sums,
     first_frames,
     fix_shapes,
@@ -21,6 +20,7 @@ from pulsify.rewrites import (
     full_sequences,
     fuse_pads,
     guard_operands,
+    merge_equals,
     movers_first,
     open_shuffles,
     pads_ahead,
@@ -40,7 +40,7 @@ from pulsify.rewrites import (
 __all__ = ["REWRITES", "declutter"]
 
 #: In order; each is one pass over the graph.
-REWRITES = (fold_constants, drop_identities, wide_bounds, full_sequences, zero_starts, triangles, tables, fix_shapes, drop_dead, movers_first, frame_gathers, exclusive_sums, variances, block_transposed, split_resizes, open_shuffles, plain_pools, static_frames, split_as_slices, first_frames, constant_joins, split_pads, split_axes, fuse_pads, pads_ahead, equal_nodes, guard_operands, drop_dead)
+REWRITES = (fold_constants, drop_identities, wide_bounds, full_sequences, zero_starts, triangles, tables, fix_shapes, drop_dead, movers_first, frame_gathers, exclusive_sums, variances, block_transposed, split_resizes, open_shuffles, plain_pools, static_frames, split_as_slices, first_frames, constant_joins, split_pads, split_axes, fuse_pads, pads_ahead, guard_operands, merge_equals, drop_dead)
 
 
 def declutter(g: Graph) -> Graph:

@@ -18,6 +18,7 @@ from pulsify.dim import Dim, law
 from pulsify.errors import InternalError, Refusal, UsageError
 from pulsify.facts import AxisRegion, Elems, Fill, Need, Plan, Window
 from pulsify.graph import DOMAIN, Graph, Output, Pulse, captured
+from pulsify.retime import retime
 from pulsify.rewrites.fix_shapes import END
 from pulsify.schedule import Point, Schedule, make_plans, schedule
 from pulsify.stages._free import Free
@@ -29,8 +30,9 @@ from pulsify.summaries import Summaries, feedback
 __all__ = ["pulse_v2"]
 
 
-def pulse_v2(g: Graph, pulse: Pulse) -> Graph:
-    """The pulsed graph. Refuses by node what cannot stream, or not at this pulse."""
+def pulse_v2(g: Graph, pulse: Pulse, least: bool = True) -> Graph:
+    """The pulsed graph, its buffers as small as can be (``least``) or all delays as soon as possible. Refuses by node what
+    cannot stream, or not at this pulse."""
     if isinstance(pulse.size, int) and pulse.size < 1:
         raise UsageError(
             f"a pulse of {pulse.size} frames", why="a pulse holds at least one frame", hint="a pulse of 1 or more"
@@ -40,7 +42,13 @@ def pulse_v2(g: Graph, pulse: Pulse) -> Graph:
     s = schedule(g, plans)
     g.pulse, g.pulse_multiple = pulse, lcm(1, *(r.denominator for r in s.rates.values()))
     _check_pulse(g, s, pulse)
-    return _Builder(g, s, pulse).run()
+    builder = _Builder(g, s, pulse)
+    if least:
+        found = retime(g, s)
+        builder.new.spared = found.soonest - found.least
+        if not found.solved:
+            builder.new.notes.append("delays as soon as possible, which may take more memory: install highspy for the least")
+    return builder.run()
 
 
 def _check_ends(g: Graph) -> None:
@@ -240,7 +248,7 @@ class _Builder(Wires):
         assert source is not None
         hold = self.s.holds.get(node)
         have = self.s.delays[source, axis]
-        assert hold is None or self.new.regions[wire][axis].delay == max(hold, have)
+        assert hold is None or self.new.regions[wire][axis].delay >= max(hold, have)
         fact = self.g.facts[node.outputs[0]]
         if (start or end) and self.g.batch is not None and self.g.batch_axis(fact.shape) is None:
             raise self.refuse(

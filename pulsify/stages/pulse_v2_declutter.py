@@ -23,6 +23,7 @@ __all__ = ["pulse_v2_declutter"]
 
 def pulse_v2_declutter(g: Graph) -> Graph:
     lower = _Lower(g)
+    lower.merge()
     for node in list(g.graph):
         if node.domain == DOMAIN and node.op_type == "PulseV2Slice":
             lower.drop(node)
@@ -40,6 +41,20 @@ class _Lower:
         self.masks: dict[Hashable, ir.Value] = {}
         self.masked: dict[ir.Value, list[ir.Value]] = {}
 
+    def merge(self) -> None:
+        """Buffers of one wire that hold the same are one; Pads behind them can be, too."""
+        seen: dict[Hashable, ir.Value] = {}
+        for node in list(self.g.graph):
+            if node.domain != DOMAIN or node.op_type != "PulseV2Buffer":
+                continue
+            a, out = node.attributes, node.outputs[0]
+            ints = (a.get_int(k) for k in ("axis", "delay", "overlap", "reads_zeros"))
+            init = a["init"].as_tensor().tobytes() if "init" in a else None
+            first = seen.setdefault((node.inputs[0], *ints, init), out)
+            if first is not out:
+                out.replace_all_uses_with(first)
+                self._forget(node)
+
     def drop(self, node: ir.Node) -> None:
         """Let readers read the source; a graph output keeps its name."""
         source, out = node.inputs[0], node.outputs[0]
@@ -50,6 +65,8 @@ class _Lower:
             return
         name = out.name
         if source.is_graph_input() or source.is_graph_output() or source.const_value is not None:
+            for user, k in list(out.uses()):
+                user.replace_input_with(k, source)
             node.op_type, node.domain = "Identity", ""
             node.attributes.clear()
             return
@@ -123,27 +140,26 @@ class _Lower:
     # -- buffers -------------------------------------------------------------------------------------------------
 
     def buffers(self) -> None:
-        groups: dict[tuple[ir.Value, int, bytes], list[ir.Node]] = {}
+        found: dict[tuple[ir.Value, int], list[ir.Node]] = {}
         for node in list(self.g.graph):
             if node.domain != DOMAIN or node.op_type != "PulseV2Buffer":
                 continue
             node = self._ahead(node)
             source = node.inputs[0]
             assert source is not None
-            if len(self.masked.get(source, ())) == 1:
+            while len(self.masked.get(source, ())) == 1:
                 source = self.masked[source][0]
                 node.replace_input_with(0, source)
             axis = node.attributes.get_int("axis")
             if node.attributes.get_int("delay") + node.attributes.get_int("overlap") <= 0:
                 self._crop(node, axis)
                 continue
-            init = node.attributes.get("init")
-            content = b"" if init is None else init.as_tensor().tobytes()
-            groups.setdefault((source, axis, content), []).append(node)
-        for (_, axis, _), nodes in groups.items():
-            wire = nodes[0].inputs[0]  # what a buffer made may have become its Delay's by now
-            assert wire is not None
-            self._delay(wire, axis, nodes)
+            found.setdefault((source, axis), []).append(node)
+        for (_, axis), group in found.items():
+            for nodes in _by_content(group, axis):
+                wire = nodes[0].inputs[0]  # what a buffer made may have become its Delay's by now
+                assert wire is not None
+                self._delay(wire, axis, nodes)
 
     def _ahead(self, node: ir.Node) -> ir.Node:
         """``Buffer(Reshape(x)) = Reshape(Buffer(x))`` where the Reshape merges the batch with another axis: a state has
@@ -254,6 +270,37 @@ class _Lower:
                     hint=f"fix {d} in the model, or keep the batch on an axis of its own",
                 )
         return State(node.name or "", fact.dtype, tuple(shape), axis, batch, "buffer", source.name or "", reads)
+
+
+def _by_content(nodes: list[ir.Node], axis: int) -> list[list[ir.Node]]:
+    """Buffers of one wire that can be one: the content of the shorter is the end of that of the longer. Where no frame that
+    counts depends on what a buffer begins with, it goes with the others, or with those that begin with zeros."""
+    groups: list[tuple[np.ndarray, list[ir.Node]]] = []
+    free: list[ir.Node] = []
+    for node in sorted(nodes, key=lambda n: -_history(n)):
+        init, history = node.attributes.get("init"), _history(node)
+        if init is None and not node.attributes.get_int("reads_zeros", 0):
+            free.append(node)
+            continue
+        begin = np.zeros(history, bool) if init is None else np.moveaxis(init.as_tensor().numpy(), axis, 0)
+        for longer, group in groups:
+            end = longer[len(longer) - history :]
+            if np.array_equal(begin, end) if begin.shape == end.shape else not begin.any() and not end.any():
+                group.append(node)
+                break
+        else:
+            groups.append((begin, [node]))
+    if free:
+        zeros = [group for begin, group in groups if not begin.any()]
+        mates = zeros[0] if zeros else groups[0][1] if len(groups) == 1 else []
+        if not mates:
+            groups.append((np.zeros(0), mates))
+        mates += free
+    return [group for _, group in groups]
+
+
+def _history(node: ir.Node) -> int:
+    return node.attributes.get_int("delay") + node.attributes.get_int("overlap")
 
 
 def _widen(init: ir.TensorProtocol, axis: int, history: int) -> ir.TensorProtocol:

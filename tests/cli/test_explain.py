@@ -19,7 +19,7 @@ def test_a_model_that_streams(cli: Cli, model: Path) -> None:
     assert "pulses        any" in done.lines
     row = next(line.split() for line in done.lines if line.startswith("conv_2"))
     assert row[1:] == ["2", "S", "-", "2", "1", "2", "2", "3"]
-    assert "states        1, 64 bytes per stream (buffer)" in done.lines
+    assert "states        1, 64 bytes per stream (buffer); 64 as soon as possible" in done.lines
     untouched(model.parent, "model.onnx")
 
 

@@ -64,9 +64,9 @@ def test_one_delay_per_wire(pulse: int | str) -> None:
 def test_equal_pads_share_a_mask() -> None:
     g = G()
     x = g("Conv", g.input("x", [1, 2, "S"]), g.weight(2, 2, 3))
-    convs = [g("Conv", x, g.weight(2, 2, 3), pads=[1, 1]) for _ in range(3)]
+    convs = [g("Conv", x, g.weight(2, 2, 2 * k + 1), pads=[k, k]) for k in (1, 2, 3)]
     seen = stages(g, g("Sum", *convs))
-    assert seen["pulse-v2"]["PulseV2Pad"] == 1
+    assert seen["pulse-v2"]["PulseV2Pad"] == 3
     assert seen["pulse-v2-declutter"]["Mask"] == 1 and seen["pulse-v2-declutter"]["Delay"] == 2
 
 
