@@ -1,13 +1,14 @@
 """A mask of zeros over finite frames is a product with 0 and 1, which costs half of a Where.
 
-``where(valid, x, 0) = x * valid`` if and only if x is finite where it is not valid. Frames from outside are not known to
-be, so the first masks of a model stay what they are; behind them, what finite numbers give under operators that neither
-divide nor grow without bound is finite, as are the zeros that states start from.
+``where(valid, x, 0) = x * valid`` if and only if x is finite where it is not valid: before the start, after the end, whichever
+the mask is about. What is sent after the end is not known to be, so the first mask of the end stays what it is. Before the
+start there are only the zeros that states begin with. Both stay finite under operators that neither divide nor grow without
+bound; a mask makes its side finite again.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
@@ -25,18 +26,28 @@ _KEEPS = {"Delay", "Taps"}
 _FLOATS = {ir.DataType.FLOAT, ir.DataType.DOUBLE}
 
 
+@dataclass(frozen=True, slots=True)
+class _Finite:
+    """Whether a wire is finite before the start and after the end."""
+
+    start: bool
+    end: bool
+
+
 def apply(g: Graph) -> int:
-    finite: set[ir.Value] = set()
+    finite: dict[ir.Value, _Finite] = {v: _Finite(True, False) for v in g.graph.inputs if g.regions.get(v)}
     masks = []
     for node in g.graph:
-        inputs = [v for v in node.inputs if v is not None]
-        known = all(v in finite or v.const_value is not None for v in inputs)
+        known = [finite.get(v, _Finite(False, False)) for v in node.inputs if v is not None and v.const_value is None]
+        all_of = _Finite(all(f.start for f in known), all(f.end for f in known))
         if node.domain == DOMAIN and node.op_type == "Mask":
-            if known and _zero(g, node):
+            start, end = (bool(node.attributes.get_int(k)) for k in ("start", "end"))
+            if _zero(g, node) and all_of.start >= start and all_of.end >= end:
                 masks.append(node)
-            finite.update(node.outputs)
-        elif known and inputs and (node.op_type in _KEEPS if node.domain == DOMAIN else node.op_type in _FINITE and not node.domain):
-            finite.update(node.outputs)
+            all_of = _Finite(start or all_of.start, end or all_of.end)
+        elif not (known and (node.op_type in _KEEPS if node.domain == DOMAIN else node.op_type in _FINITE and not node.domain)):
+            continue
+        finite.update(dict.fromkeys(node.outputs, all_of))
     for node in masks:
         node.attributes.add(ir.AttrInt64("product", 1))
     _rely(g, masks)
@@ -49,13 +60,15 @@ def _zero(g: Graph, node: ir.Node) -> bool:
 
 
 def _rely(g: Graph, masks: list[ir.Node]) -> None:
-    """States between a mask and the masks before it have to start from something finite."""
+    """States between a mask and the masks of the start before it have to begin with something finite."""
     slots = {slot.state.id: slot for slot in g.slots}
-    todo = [v for node in masks for v in node.inputs if v is not None]
+    todo = [v for node in masks for v in node.inputs if v is not None]  # a product lets through what is not finite
     seen: set[ir.Node] = set()
     while todo:
         node = todo.pop().producer()
-        if node is None or node in seen or (node.domain == DOMAIN and node.op_type == "Mask"):
+        if node is None or node in seen or (
+            node.domain == DOMAIN and node.op_type == "Mask" and node.attributes.get_int("start")
+        ):
             continue
         seen.add(node)
         if node.domain == DOMAIN and node.op_type == "Delay":

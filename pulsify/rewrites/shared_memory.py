@@ -95,9 +95,11 @@ def _groups(g: Graph) -> dict[tuple[int, ir.DataType, bool], list[_Source]]:
     slots = {slot.state.id: slot for slot in g.slots}
     groups: dict[tuple[int, ir.DataType, bool], list[_Source]] = {}
     for node in g.graph:
-        if node.domain == DOMAIN and node.op_type == "Delay" and "init" not in node.attributes:
-            view = row_view(g, node.inputs[0])
-            if view is not None and view.plain and node.inputs[0] is not None:
+        if node.domain == DOMAIN and node.op_type == "Delay" and "init" not in node.attributes and node.inputs[0] is not None:
+            view, before = row_view(g, node.inputs[0]), node.inputs[0].producer()
+            # A history of a history reads what another one gives: it stays by itself.
+            chained = before is not None and before.domain == DOMAIN and before.op_type == "Delay"
+            if view is not None and view.plain and not chained:
                 slot = slots[node.name or ""]
                 key = (view.channels, slot.state.dtype, slot.state.zeros_read)
                 groups.setdefault(key, []).append(_source(node, view, slot))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pulsify.api import convert
 from tests.contract_check import check
 from tests.graphs import G
+from tests.ops.test_unet import unet
 from tests.profiles import examples
 
 
@@ -93,3 +94,10 @@ def test_equal_activations_share_mask_and_buffer() -> None:
     c = check(g.model(g("Sum", *branches)))
     assert sum(s["kind"] == "buffer" for s in convert(g.model(*branches), axis="S", pulse=2, optimize="none").manifest["states"]) == 2
     assert kinds(c)["Relu"] == 1
+
+
+def test_a_mask_of_the_end_keeps_what_was_before_the_start() -> None:
+    """What a history holds before the start passes it, and reaches a mask of the start that is a product."""
+    g = G()
+    x = g.input("x", ["N", 3, "S"])
+    check(g.model(unet(g, x, [3, 2], 3, False, "conv", "transposed", "add")), pulses=(6, 12))
