@@ -2,7 +2,7 @@
 
 ``costs.json`` is written by ``python -m benchmarks.costs``: microseconds of a layer, its buffer included, on one core, over
 frames per pulse, channels and kernel. Between grid points and beyond them the logarithm of a cost is piecewise linear in
-the logarithms of the three. A product of C into C' channels counts as one of ``sqrt(C*C')``.
+the logarithms of the three. A product of C into C' channels counts as one of ``sqrt(C*C')``, with as many multiplications.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def as_is(p: Product, readers: int = 1) -> float:
     if p.op == "ConvTranspose":
         channels = math.sqrt(p.into * 2 * p.out / p.up)
         return _interpolate(t["transposed"], (t["frames"], t["channels"], t["strides"]), (p.frames, channels, p.up))
-    cost = _interpolate(t["as_is"], _axes(t), (p.frames, math.sqrt(p.into * p.out), p.taps))
+    cost = _interpolate(t["as_is"], _axes(t), _point(p))
     return cost if p.taps == 1 else cost - (1 - 1 / readers) * min(_BUFFER, cost / 2)
 
 
@@ -42,8 +42,12 @@ def as_is(p: Product, readers: int = 1) -> float:
 def as_rows(p: Product, readers: int = 1) -> float:
     """A product of rows, where ``readers`` of them share their windows."""
     t = _table()
+    if p.step > 1 and p.dilation == 1 and p.taps % p.step == 0:
+        # Windows of whole blocks need no gathering of frames.
+        product = _interpolate(t["rows"], _axes(t), (p.frames, math.sqrt(p.taps * p.into * p.out), 1))
+        return product + NODE * (p.taps // p.step + 2) / readers
     table = t["rows_apart"] if p.frames * p.step <= p.dilation else t["rows"]
-    cost = _interpolate(table, _axes(t), (p.frames, math.sqrt(p.into * p.out), p.taps))
+    cost = _interpolate(table, _axes(t), _point(p))
     if p.taps > 1 and readers > 1:
         product = min(cost, _interpolate(t["rows"], _axes(t), (p.frames, math.sqrt(p.taps * p.into * p.out), 1)))
         cost = product + (cost - product) / readers
@@ -51,6 +55,12 @@ def as_rows(p: Product, readers: int = 1) -> float:
 
 
 @lru_cache(maxsize=4096)
+def _point(p: Product) -> tuple[float, float, float]:
+    """Where a product lies in the grid; a longer kernel than any measured counts as more channels."""
+    taps = min(p.taps, max(_table()["kernels"]))
+    return p.frames, math.sqrt(p.into * p.out * p.taps / taps), taps
+
+
 def moving(transposed: bool, frames: int, channels: int) -> float:
     """A wire that enters or leaves row form."""
     if not transposed:

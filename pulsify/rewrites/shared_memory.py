@@ -151,6 +151,9 @@ def _note(rows: Rows, v: ir.Value, like: ir.Value, shape: Sequence[Any]) -> ir.V
 def _take(rows: Rows, x: ir.Value, view: RowView, offsets: np.ndarray, stem: str) -> ir.Value:
     """Rows of K*C made of frames ``offsets [F, K]`` of x, which has the given frames."""
     frames, taps = offsets.shape
+    step = _stride(offsets)
+    if taps > step > 1 and taps % step == 0 and offsets[0, 0] == 0 and offsets[-1, -1] == view.frames - 1:
+        return _blocks(rows, x, view, frames, taps // step, step, stem)
     every = offsets.size == view.frames and np.array_equal(offsets.reshape(-1), np.arange(view.frames))
     wire = x
     if not every:
@@ -160,6 +163,25 @@ def _take(rows: Rows, x: ir.Value, view: RowView, offsets: np.ndarray, stem: str
     if taps == 1:
         return wire
     return _shaped(rows, wire, frames, taps * view.channels, view, stem)
+
+
+def _stride(offsets: np.ndarray) -> int:
+    """How far windows of neighbouring frames are apart; 0 if there are none, or none such."""
+    if len(offsets) < 2 or np.any(np.diff(offsets, axis=1) != 1) or np.any(np.diff(offsets[:, 0]) != offsets[1, 0] - offsets[0, 0]):
+        return 0
+    return int(offsets[1, 0] - offsets[0, 0])
+
+
+def _blocks(rows: Rows, x: ir.Value, view: RowView, frames: int, count: int, step: int, stem: str) -> ir.Value:
+    """Overlapping windows of ``count`` blocks of ``step`` frames: the blocks as rows, and as often beside themselves, each
+    time one further."""
+    blocks = _shaped(rows, x, frames + count - 1, step * view.channels, view, f"{stem}.blocks")
+    parts = []
+    for k in range(count):
+        (part,) = rows.node("Slice", [blocks, *(rows.const([v]) for v in (k, k + frames, view.axis))], f"{stem}.block")
+        parts.append(_note(rows, part, x, [frames, step * view.channels]))
+    (out,) = rows.node("Concat", parts, stem, axis=view.axis + 1)
+    return _note(rows, out, x, [frames, count * step * view.channels])
 
 
 def _shaped(rows: Rows, wire: ir.Value, frames: int, width: int, view: RowView, stem: str) -> ir.Value:

@@ -132,3 +132,15 @@ def test_weights_are_rearranged_not_changed() -> None:
     (w,) = (onnx.numpy_helper.to_array(t) for t in weights if len(t.dims) == 2 and t.data_type == onnx.TensorProto.FLOAT)
     given = next(onnx.numpy_helper.to_array(t) for t in chain.build(16, 1).graph.initializer if len(t.dims) == 3)
     assert np.array_equal(np.sort(w, axis=None), np.sort(given, axis=None))
+
+
+@pytest.mark.parametrize("blocks", [1, 2, 3])
+@pytest.mark.parametrize("batch", [1, "N"])
+def test_windows_of_whole_blocks_are_not_gathered(batch: int | str, blocks: int) -> None:
+    """A filter bank whose kernel is a multiple of its stride, as every STFT has one."""
+    g = G()
+    x = g.input("x", [batch, 1, "S"])
+    y = g("Conv", x, g.weight(6, 1, 4 * blocks), g.weight(6), strides=[4])
+    with forced(False):
+        c = check(g.model(g("Tanh", y)), pulses=(4, 8, 12))
+    assert not {"Gather", "Conv"} & {n.op_type for n in c.model.graph.node}
