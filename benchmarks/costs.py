@@ -70,7 +70,7 @@ def forms(model: onnx.ModelProto, pulse: int) -> dict[str, Bound]:
         manifest = json.loads(g.model.metadata_props[contract.KEY])
         batch = convert(model, axis="S", pulse=pulse).batch
         done = Conversion(g, batch, source, manifest, 0.0)
-        out[name] = Bound(ir.to_proto(g.model).SerializeToString(), done)
+        out[name] = Bound(ir.to_proto(g.model), done)
     return out
 
 

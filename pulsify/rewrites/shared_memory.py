@@ -34,7 +34,7 @@ __all__ = ["apply", "without_rings"]
 _NODE = 8192
 
 #: Bytes from which on a history is kept in rings.
-_RING = 131072
+_RING = 262144
 
 
 @dataclass(slots=True)
