@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 import shutil
 import subprocess
 import sys
@@ -10,12 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pulsify import StreamSession
+from tests.test_readme import blocks
 from tests.test_runtime import FILES, NAMES, batch
 
 ROOT = Path(__file__).parents[1]
 
-#: What docs/client.md says has to be copied.
-PARTS = ["__init__.py", "errors.py", "contract.py", "runtime"]
+PAGE = ROOT / "docs/client.md"
 
 PROGRAM = """
 import sys
@@ -51,8 +54,9 @@ assert {package}.__version__
 @pytest.mark.parametrize("package", ["pulsify", "vendored"])
 def test_it_needs_neither_the_compiler_nor_the_command_line(tmp_path: Path, package: str) -> None:
     if package == "vendored":
-        for part in PARTS:
-            source, target = ROOT / "pulsify" / part, tmp_path / package / part
+        (command,) = [line for b in blocks(PAGE) for line in b.text.splitlines() if line.startswith("$ cp ")]
+        for part in command.split()[3:-1]:
+            source, target = ROOT / part, tmp_path / package / Path(part).name
             target.parent.mkdir(exist_ok=True)
             (shutil.copytree if source.is_dir() else shutil.copy)(source, target)
     (tmp_path / "m.onnx").write_bytes(FILES[4])
@@ -64,6 +68,18 @@ def test_it_needs_neither_the_compiler_nor_the_command_line(tmp_path: Path, pack
     got, want = np.load(tmp_path / "out.npz"), batch(x)
     for n in NAMES:
         assert np.allclose(got[n], want[n], atol=1e-5)
+
+
+def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every Python block of docs/client.md, one after the other."""
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    for block in blocks(PAGE):
+        if block.language == "python":
+            exec(compile(block.text, "client.md", "exec"), names)
+    (argument_rows,) = [t for t in PAGE.read_text().split("\n\n") if t.startswith("| argument |")]
+    listed = re.findall(r"`(\w+)`", argument_rows)
+    assert set(listed) == set(inspect.signature(StreamSession).parameters) - {"model", "filler"}
 
 
 def test_narrow_floats_without_their_package(tmp_path: Path) -> None:
