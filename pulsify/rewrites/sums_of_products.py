@@ -112,7 +112,9 @@ def _term(g: Graph, v: ir.Value, view: RowView) -> _Term | None:
     if node.op_type == "Add":  # a product with a batch, and its bias
         product, bias = node.inputs[0], _const(node.inputs[1])
         inner = None if product is None else product.producer()
-        if bias is None or bias.size != view.channels or inner is None or inner.op_type != "MatMul" or len(product.uses()) != 1:  # type: ignore[union-attr]
+        if bias is None or bias.size != view.channels or inner is None or inner.op_type != "MatMul":
+            return None
+        if product is None or len(product.uses()) != 1 or product.is_graph_output():
             return None
         weight = _const(inner.inputs[1])
         if weight is None or weight.ndim != 2 or inner.inputs[0] is None:

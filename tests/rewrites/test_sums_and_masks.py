@@ -101,3 +101,11 @@ def test_a_mask_of_the_end_keeps_what_was_before_the_start() -> None:
     g = G()
     x = g.input("x", ["N", 3, "S"])
     check(g.model(unet(g, x, [3, 2], 3, False, "conv", "transposed", "add")), pulses=(6, 12))
+
+
+def test_a_product_that_is_also_an_output_stays() -> None:
+    g = G()
+    x = g.input("x", ["N", "S", 4])
+    product = g("MatMul", x, g.weight(4, 3))
+    total = g("Add", g("Add", product, g.weight(3)), g("MatMul", x, g.weight(4, 3)))
+    check(g.model(total, product), pulses=(2,))
