@@ -1,7 +1,7 @@
 """What a convolution costs in either form: ``python -m benchmarks.costs`` measures pulsify/rewrites/costs.json anew.
 
-Chains of equal layers, pulsed, are converted as they are and in row form (pulsify/rewrites/frame_rows.py), run in turns,
-and the CPU time of a layer is written down, its buffer included: microseconds on one core over a grid of frames per pulse,
+Chains of equal layers, pulsed, are converted as they are, lifted (pulsify/rewrites/lift_convs.py) and in row form
+(pulsify/rewrites/frame_rows.py), run in turns, and the CPU time of a layer is written down, its buffer included: microseconds on one core over a grid of frames per pulse,
 channels and kernel. A few minutes; what counts is which form is cheaper where, and that moves little from machine to machine.
 """
 
@@ -22,7 +22,7 @@ from pulsify import contract
 from pulsify.api import Conversion, convert
 from pulsify.graph import Pulse
 from pulsify.pipeline import Options, run
-from pulsify.rewrites import drop_dead, frame_rows, shared_memory
+from pulsify.rewrites import drop_dead, frame_rows, lift_convs, shared_memory
 from pulsify.stages.emit import emit
 from pulsify.stages.load import AxisSpec, read
 
@@ -57,31 +57,33 @@ def transposed(channels: int, stride: int) -> onnx.ModelProto:
 
 
 def forms(model: onnx.ModelProto, pulse: int) -> dict[str, Bound]:
-    """The model as it is and in row form, bound."""
+    """The model as it is, lifted and in row form, bound."""
     out = {}
-    for name in ("as is", "rows"):
+    for name in ("as is", "lifted", "rows"):
         source = read(model)
         g = run(source, Options(AxisSpec.parse(["S"]), Pulse(pulse)), "pulse-v2-declutter")
         if name == "rows":
             frame_rows.convert(g, frame_rows.row_forms(g))
             shared_memory.apply(g)
+        if name == "lifted":
+            lift_convs.convert(g, [node for node in g.graph if lift_convs.liftable(g, node)])
         drop_dead.apply(g)
         emit(g)
         manifest = json.loads(g.model.metadata_props[contract.KEY])
-        batch = convert(model, axis="S", pulse=pulse).batch
+        batch = convert(model, axis="S", pulse=pulse, optimize="none").batch
         done = Conversion(g, batch, source, manifest, 0.0)
         out[name] = Bound(ir.to_proto(g.model), done)
     return out
 
 
-def layer(channels: int, kernel: int, dilation: int, pulse: int) -> tuple[float, float, float]:
-    """Microseconds of a layer as it is and in row form, and of bringing one wire into row form."""
+def layer(channels: int, kernel: int, dilation: int, pulse: int) -> tuple[float, float, float, float]:
+    """Microseconds of a layer as it is, in row form and lifted, and of bringing one wire into row form."""
     steps = {f"{k} {d}": w.step for d in (FEW, MANY) for k, w in forms(chain(channels, kernel, dilation, d), pulse).items()}
     samples = take_turns(steps, SECONDS)
     time = {k: samples.median(k) * 1e6 for k in steps}
-    as_is, rows = (max(0.1, (time[f"{k} {MANY}"] - time[f"{k} {FEW}"]) / (MANY - FEW)) for k in ("as is", "rows"))
+    as_is, rows, lifted = (max(0.1, (time[f"{k} {MANY}"] - time[f"{k} {FEW}"]) / (MANY - FEW)) for k in ("as is", "rows", "lifted"))
     ends = (time[f"rows {FEW}"] - FEW * rows - (time[f"as is {FEW}"] - FEW * as_is)) / 2
-    return round(as_is, 2), round(rows, 2), round(max(0.0, ends), 2)
+    return round(as_is, 2), round(rows, 2), round(lifted, 2), round(max(0.0, ends), 2)
 
 
 def upsampling(channels: int, stride: int, pulse: int) -> float:
@@ -94,7 +96,7 @@ def upsampling(channels: int, stride: int, pulse: int) -> float:
 def main() -> None:
     """Measure the grid and write it."""
     table: dict[str, Any] = {"frames": FRAMES, "channels": CHANNELS, "kernels": KERNELS, "strides": STRIDES}
-    kinds: dict[str, list[Any]] = {k: [] for k in ("as_is", "rows", "rows_apart", "transposed", "moving")}
+    kinds: dict[str, list[Any]] = {k: [] for k in ("as_is", "rows", "lifted", "rows_apart", "transposed", "moving")}
     for n in FRAMES:
         for row in kinds.values():
             row.append([])
@@ -102,7 +104,7 @@ def main() -> None:
             measured = [layer(c, k, 1, n) for k in KERNELS]
             apart = [layer(c, k, n, n)[1] if k > 1 and n > 1 else m[1] for k, m in zip(KERNELS, measured)]
             up = [upsampling(c, u, n) if n * u * c <= 1 << 15 else None for u in STRIDES]
-            found = [m[0] for m in measured], [m[1] for m in measured], apart, up, statistics.median(m[2] for m in measured)
+            found = (*([m[j] for m in measured] for j in range(3)), apart, up, statistics.median(m[3] for m in measured))
             for name, values in zip(kinds, found, strict=True):
                 kinds[name][-1].append(values)
             print(f"{n:4d} frames, {c:4d} channels:", dict(zip(kinds, found)), flush=True)

@@ -18,10 +18,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pulsify.rewrites._row_ops import Product
 
-__all__ = ["as_is", "as_rows", "moving"]
+__all__ = ["as_is", "as_rows", "lifts", "moving"]
 
 #: A node that does next to nothing.
 NODE = 0.25
+
+#: Blocks of channels.
+_BLOCK, _HALF_BLOCK = 16, 4
 
 #: The Concat and the Slice of a buffer.
 _BUFFER = 1.0
@@ -29,13 +32,25 @@ _BUFFER = 1.0
 
 @lru_cache(maxsize=4096)
 def as_is(p: Product, readers: int = 1) -> float:
-    """The operator the model has, where ``readers`` of them read the same windows (and share a buffer)."""
+    """The operator the model has, lifted where that costs less, if ``readers`` of them read the same windows (and share a
+    buffer)."""
     t = _table()
     if p.op == "ConvTranspose":
         channels = math.sqrt(p.into * 2 * p.out / p.up)
         return _interpolate(t["transposed"], (t["frames"], t["channels"], t["strides"]), (p.frames, channels, p.up))
-    cost = _interpolate(t["as_is"], _axes(t), _point(p))
+    cost = _interpolate(t["lifted" if lifts(p) else "as_is"], _axes(t), _point(p))
     return cost if p.taps == 1 else cost - (1 - 1 / readers) * min(_BUFFER, cost / 2)
+
+
+@lru_cache(maxsize=4096)
+def lifts(p: Product) -> bool:
+    """Whether a convolution costs less over a picture one pixel high (lift_convs.py). Runtimes have that in blocks of the
+    widest vector registers for its outputs, and of the narrowest for its inputs."""
+    if p.op != "Conv" or p.out % _BLOCK or p.into % _HALF_BLOCK:
+        return False
+    t = _table()
+    flat, high = (_interpolate(t[kind], _axes(t), _point(p)) for kind in ("as_is", "lifted"))
+    return high + 2 * NODE < flat
 
 
 @lru_cache(maxsize=4096)

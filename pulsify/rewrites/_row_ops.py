@@ -22,9 +22,9 @@ from pulsify.ops.conv_transpose import transposed
 from pulsify.ops.elementwise import BINARY, COMPARE, UNARY
 from pulsify.rewrites._rows import Rows, RowView, row_view
 
-__all__ = ["Form", "Product", "row_form"]
+__all__ = ["POINTWISE", "Form", "Product", "row_form"]
 
-_POINTWISE = {*UNARY.split(), *BINARY.split(), *COMPARE.split(), "Cast", "Clip", "Div", "Where"} - {"Identity", "SwiGLU"}
+POINTWISE = {*UNARY.split(), *BINARY.split(), *COMPARE.split(), "Cast", "Clip", "Div", "Where"} - {"Identity", "SwiGLU"}
 _MOVERS = {"Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze", "Flatten"}
 _FLOATS = {ir.DataType.FLOAT, ir.DataType.DOUBLE}
 
@@ -62,7 +62,7 @@ def row_form(g: Graph, node: ir.Node) -> Form | None:
         return {"Delay": _delay, "Mask": _mask}.get(node.op_type, _none)(g, node)
     if node.domain:
         return None
-    if node.op_type in _POINTWISE:
+    if node.op_type in POINTWISE:
         return _pointwise(g, node)
     if node.op_type in _MOVERS:
         return _mover(g, node)

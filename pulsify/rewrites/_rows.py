@@ -141,13 +141,23 @@ class Rows:
             return v
         wire, stem = v, f"{v.name}.rows"
         if view.transposed:
-            rest = [a for a in range(view.rank) if a not in view.order]
-            (wire,) = self.node("Transpose", [v], f"{stem}.order", perm=[*view.order, *rest])
+            # Axes of length 1 go first: a runtime moves one axis of many fast, and several of them element by element.
+            axes = sorted(view.order)
+            if len(axes) < view.rank:
+                wire = self._shaped(v, v, view, axes, f"{stem}.plain")
+            (wire,) = self.node("Transpose", [wire], stem, perm=[axes.index(a) for a in view.order])
             self._loose(wire, v)
-        if not view.transposed or view.rank != len(view.order) or view.channel is None:
+        if not view.transposed or view.channel is None:
             target = ([] if view.batch is None else [-1]) + [view.frames, view.channels]
             (wire,) = self.node("Reshape", [wire, self.const(target)], stem)
         return self.declare(wire, self.g.facts[v].dtype, view, view.channels)
+
+    def _shaped(self, wire: ir.Value, like: ir.Value, view: RowView, axes: Sequence[int], stem: str) -> ir.Value:
+        """A wire with these axes of the view, none of which is left out or added that is longer than 1."""
+        sizes = {view.batch: -1, view.time: view.frames, view.channel: view.channels}
+        (out,) = self.node("Reshape", [wire, self.const([sizes.get(a, 1) for a in axes])], stem)
+        self._loose(out, like)
+        return out
 
     def _loose(self, wire: ir.Value, like: ir.Value) -> None:
         """A wire on the way: only its type is known."""
@@ -166,14 +176,11 @@ class Rows:
                 shape[a] = d
             (out,) = self.node("Reshape", [wire, self.const(shape)], stem)
             return out
-        rest = [a for a in range(view.rank) if a not in view.order]
-        if rest:
-            inner = ([] if view.batch is None else [-1]) + [view.frames] + ([view.channels] if view.channel is not None else [])
-            (wire,) = self.node("Reshape", [wire, self.const([*inner, *([1] * len(rest))])], f"{stem}.wide")
-            self._loose(wire, like)
-        perm = [*view.order, *rest]
-        (out,) = self.node("Transpose", [wire], stem, perm=[perm.index(a) for a in range(view.rank)])
-        return out
+        if view.channel is None:
+            wire = self._shaped(wire, like, view, view.order, f"{stem}.narrow")
+        axes = sorted(view.order)
+        (wire,) = self.node("Transpose", [wire], stem, perm=[view.order.index(a) for a in axes])
+        return self._shaped(wire, like, view, range(view.rank), stem) if len(axes) < view.rank else wire
 
     def replace(self, old: ir.Value, new: ir.Value) -> None:
         """Readers of ``old`` read ``new``, which holds the same and takes over its name as an output of the graph."""

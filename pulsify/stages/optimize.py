@@ -12,7 +12,9 @@ from pulsify.rewrites import (
     drop_dead,
     einsums,
     frame_rows,
+    lift_convs,
     masks_as_products,
+    plain_transposes,
     shared_memory,
     spread_frequencies,
     sums_of_products,
@@ -25,8 +27,8 @@ _FASTER = (einsums.apply, spread_frequencies.apply, masks_as_products.apply, fra
 #: Per level, in the order of application. A ring is faster than a history that moves, and has a counter besides.
 REWRITES: dict[str, tuple[Callable[[Graph], int], ...]] = {
     "none": (drop_dead.apply,),
-    "speed": (drop_dead.apply, *_FASTER, shared_memory.apply, drop_dead.apply),
-    "size": (drop_dead.apply, *_FASTER, shared_memory.without_rings, drop_dead.apply),
+    "speed": (drop_dead.apply, *_FASTER, shared_memory.apply, lift_convs.apply, plain_transposes.apply, drop_dead.apply),
+    "size": (drop_dead.apply, *_FASTER, shared_memory.without_rings, lift_convs.apply, plain_transposes.apply, drop_dead.apply),
 }
 
 

@@ -1,0 +1,188 @@
+"""Convolutions over time with an axis of length 1 beside it: ``[N, C, n]`` as ``[N, C, 1, n]``, kernel ``[1, K]``.
+
+Runtimes have blocked convolutions (channels in blocks of a vector register) for pictures and not for signals. A depthwise
+convolution over time costs 3 to 15 times one over such a picture; others gain where few channels meet many frames (costs.json,
+measured by ``benchmarks.costs``). What lies between such convolutions is lifted with them, so that activations stay with the
+convolution they follow and histories need no reshaping:
+
+    f(Squeeze(x)) = Squeeze(f(x))    f element by element, or along time or channels
+    Unsqueeze(Squeeze(x)) = x
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from pulsify.facts import WireFact
+from pulsify.graph import DOMAIN, Graph
+from pulsify.rewrites._costs import lifts
+from pulsify.rewrites._row_ops import POINTWISE, row_form
+from pulsify.rewrites._rows import Rows
+
+__all__ = ["apply", "convert", "liftable"]
+
+#: Depthwise convolutions are done this many channels at a time.
+_CHANNELS = 4
+
+
+def apply(g: Graph) -> int:
+    chosen = [node for node in g.graph if liftable(g, node) and _pays(g, node)]
+    convert(g, chosen)
+    return len(chosen)
+
+
+def liftable(g: Graph, node: ir.Node) -> bool:
+    """Whether a node is a convolution over time alone with constant weights."""
+    if node.op_type != "Conv" or node.domain:
+        return False
+    x, w = node.inputs[:2]
+    fact = None if x is None else g.facts.get(x)
+    if fact is None or fact.shape is None or w is None or w.const_value is None:
+        return False
+    return len(fact.shape) == 3 and fact.dtype == ir.DataType.FLOAT
+
+
+def _pays(g: Graph, node: ir.Node) -> bool:
+    weight, group = node.inputs[1].const_value.shape.numpy(), node.attributes.get_int("group", 1)  # type: ignore[union-attr]
+    if group > 1:
+        return bool(weight[1] == 1 and weight[0] == group and group % _CHANNELS == 0)
+    form = row_form(g, node)
+    return form is not None and form.product is not None and lifts(form.product)
+
+
+def convert(g: Graph, nodes: list[ir.Node]) -> None:
+    """Lift these convolutions and what can be lifted with them."""
+    if nodes:
+        _Lift(g).run(nodes)
+
+
+class _Lift:
+    def __init__(self, g: Graph):
+        self.g, self.rows = g, Rows(g)
+        #: The lifted form of a wire, by the wire.
+        self.up: dict[ir.Value, ir.Value] = {}
+        self.slots = {slot.state.id: slot for slot in g.slots}
+        self.others: dict[str, Callable[[ir.Node], list[ir.Value] | None]] = {
+            "Concat": self._concat, "Split": self._split, "Slice": self._slice, "Delay": self._delay, "Mask": self._mask,
+            **dict.fromkeys(POINTWISE, self._pointwise),
+        }  # fmt: skip
+
+    def run(self, nodes: list[ir.Node]) -> None:
+        chosen = set(nodes)
+        for node in list(self.g.graph):
+            made = None
+            if node in chosen:
+                made = self._conv(node)
+            elif node.domain in ("", DOMAIN) and node.op_type in self.others and any(v in self.up for v in node.inputs):
+                made = self.others[node.op_type](node)
+            if made is not None:
+                self._replace(node, made)
+        self.g.graph.sort()
+
+    def _replace(self, node: ir.Node, made: list[ir.Value]) -> None:
+        """The node's wires are the lifted ones squeezed; who can reads the lifted."""
+        g = self.g
+        for old, new in zip(node.outputs, made, strict=True):
+            fact = g.facts[old]
+            assert fact.shape is not None
+            new.type = ir.TensorType(fact.dtype)
+            g.facts[new] = WireFact(fact.dtype, (*fact.shape[:2], 1, *fact.shape[2:]))
+            if old in g.regions:
+                g.regions[new] = {_axis(a): r for a, r in g.regions[old].items()}
+            if old in g.chunks:
+                g.chunks[new] = (*g.chunks[old][:2], 1, *g.chunks[old][2:])
+            if old.uses() or old.is_graph_output():
+                (flat,) = self.rows.node("Squeeze", [new, self.rows.const([2])], old.name or "flat")
+                self.rows.replace(old, flat)
+                old = flat
+            self.up[old] = new
+        g.graph.remove(node, safe=True)
+
+    def _lifted(self, v: ir.Value) -> ir.Value:
+        if v not in self.up:
+            (self.up[v],) = self.rows.node("Unsqueeze", [v, self.rows.const([2])], f"{v.name}.lifted")
+            self.rows._loose(self.up[v], v)
+        return self.up[v]
+
+    def _all(self, node: ir.Node) -> list[ir.Value] | None:
+        """The lifted inputs, if all are lifted by now."""
+        found = [self.up.get(v) for v in node.inputs if v is not None]
+        return None if any(v is None for v in found) else found  # type: ignore[return-value]
+
+    def _conv(self, node: ir.Node) -> list[ir.Value]:
+        x, w, *bias = node.inputs
+        assert x is not None and w is not None and w.const_value is not None
+        attributes: dict[str, Any] = {a.name: a for a in node.attributes.values()}
+        for name, one in (("kernel_shape", [1]), ("dilations", [1]), ("strides", [1])):
+            if name in attributes:
+                attributes[name] = [*one, *attributes[name].as_ints()]
+        if "pads" in attributes:
+            before, after = attributes["pads"].as_ints()
+            attributes["pads"] = [0, before, 0, after]
+        weight = self.rows.weight(np.expand_dims(w.const_value.numpy(), 2), f"{node.outputs[0].name}.weight")
+        return self.rows.node("Conv", [self._lifted(x), weight, *bias], f"{node.outputs[0].name}.lifted", **attributes)
+
+    def _pointwise(self, node: ir.Node) -> list[ir.Value] | None:
+        inputs: list[ir.Value | None] = []
+        for v in node.inputs:
+            constant = None if v is None or v.const_value is None else v.const_value
+            if v is None or v in self.up:
+                inputs.append(None if v is None else self.up[v])
+            elif constant is None:
+                return None
+            elif len(constant.shape) < 2:
+                inputs.append(v)
+            else:
+                inputs.append(self.rows.weight(np.expand_dims(constant.numpy(), -2), f"{v.name}.lifted"))
+        shape = self.g.facts[node.outputs[0]].shape
+        if len(node.outputs) != 1 or shape is None or len(shape) != 3:
+            return None
+        return self.rows.node(node.op_type, inputs, f"{node.outputs[0].name}.lifted", **dict(node.attributes))
+
+    def _concat(self, node: ir.Node) -> list[ir.Value] | None:
+        inputs = self._all(node)
+        if inputs is None:
+            return None
+        return self.rows.node("Concat", inputs, f"{node.outputs[0].name}.lifted", axis=_axis(node.attributes.get_int("axis") % 3))
+
+    def _split(self, node: ir.Node) -> list[ir.Value]:
+        attributes = {**node.attributes, "axis": _axis(node.attributes.get_int("axis", 0) % 3)}
+        inputs = [self.up[node.inputs[0]], *node.inputs[1:]]  # type: ignore[index]
+        return self.rows.node("Split", inputs, f"{node.outputs[0].name}.lifted", len(node.outputs), **attributes)
+
+    def _slice(self, node: ir.Node) -> list[ir.Value] | None:
+        x, *bounds = node.inputs
+        if len(bounds) < 3 or bounds[2] is None or bounds[2].const_value is None or x not in self.up:
+            return None
+        bounds[2] = self.rows.const([_axis(int(a) % 3) for a in bounds[2].const_value.numpy()])
+        return self.rows.node("Slice", [self.up[x], *bounds], f"{node.outputs[0].name}.lifted")
+
+    def _mask(self, node: ir.Node) -> list[ir.Value]:
+        attributes = {**node.attributes, "axis": _axis(node.attributes.get_int("axis"))}
+        return self.rows.pseudo("Mask", [self.up[node.inputs[0]]], f"{node.outputs[0].name}.lifted", **attributes)  # type: ignore[index]
+
+    def _delay(self, node: ir.Node) -> list[ir.Value] | None:
+        """A history of a lifted wire is lifted: the state too."""
+        if len(node.inputs) != 1:
+            return None
+        slot = self.slots[node.name or ""]
+        attributes: dict[str, Any] = {**node.attributes, "axis": _axis(node.attributes.get_int("axis"))}
+        if "init" in node.attributes:
+            attributes["init"] = ir.AttrTensor("init", ir.tensor(np.expand_dims(node.attributes["init"].as_tensor().numpy(), 2)))
+        made = self.rows.pseudo("Delay", [self.up[node.inputs[0]]], f"{node.name}.lifted", len(node.outputs), **attributes)  # type: ignore[index]
+        lifted_node = made[0].producer()
+        assert lifted_node is not None
+        lifted_node.name = node.name
+        state = slot.state
+        axes = {"axis": None if state.axis is None else _axis(state.axis), "batch_axis": state.batch_axis}
+        slot.state = replace(state, shape=(*state.shape[:2], 1, *state.shape[2:]), **axes)
+        return made
+
+
+def _axis(a: int) -> int:
+    return a if a < 2 else a + 1
