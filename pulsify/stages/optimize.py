@@ -16,13 +16,14 @@ from pulsify.rewrites import (
     masks_as_products,
     plain_transposes,
     shared_memory,
+    short_sums,
     spread_frequencies,
     sums_of_products,
 )
 
 __all__ = ["REWRITES", "optimize"]
 
-_FASTER = (einsums.apply, spread_frequencies.apply, masks_as_products.apply, frame_rows.apply, sums_of_products.apply)
+_FASTER = (einsums.apply, spread_frequencies.apply, short_sums.apply, masks_as_products.apply, frame_rows.apply, sums_of_products.apply)
 
 #: Per level, in the order of application. A ring is faster than a history that moves, and has a counter besides.
 REWRITES: dict[str, tuple[Callable[[Graph], int], ...]] = {

@@ -57,3 +57,17 @@ def test_it_is_a_convolution() -> None:
     y = g("ConvTranspose", g.input("x", [1, 4, "S", 8]), g.weight(4, 1, 1, 3), group=4, strides=[1, 2], pads=[0, 1, 0, 1], output_padding=[0, 1])
     kinds = [n.op_type for n in convert(g.model(y), axis="S", pulse=1).model.graph.node]
     assert "Conv" in kinds and "ConvTranspose" not in kinds
+
+
+@pytest.mark.parametrize("op", ["ReduceSumSquare", "ReduceL2", "ReduceSum"])
+@pytest.mark.parametrize("axis", [1, -1])
+@pytest.mark.parametrize("keep", [0, 1])
+def test_powers_of_spectra(op: str, axis: int, keep: int) -> None:
+    """A sum over the two parts of a complex number; only where there are many of them."""
+    kinds = {}
+    for bins in (1024, 3):
+        g = G()
+        x = g.input("x", [1, 2, "S", bins] if axis == 1 else ["N", "S", bins, 2])
+        y = g(op, g("Tanh", x), g.ints(axis), keepdims=keep)
+        kinds[bins] = {n.op_type for n in check(g.model(g("Sqrt", g("Abs", y))), pulses=(1, 2, "P")).model.graph.node}
+    assert op not in kinds[1024] and op in kinds[3]
