@@ -114,6 +114,10 @@ class Counters:
 
         return self._once(key, make)
 
+    def _beside(self, row: ir.Value, rank: int, batch_axis: int | None) -> ir.Value:
+        """A per-row value as operand beside something of the given rank: ``[1]``, without a batch, is one as it is."""
+        return row if self.g.batch is None else self._place(row, rank, batch_axis)
+
     def _place(self, row: ir.Value, rank: int, batch_axis: int | None) -> ir.Value:
         """A per-row value ``[N]`` as ``[1, .., N, .., 1]``."""
         key = ("place", row, rank, batch_axis)
@@ -175,7 +179,7 @@ class Counters:
         )  # fmt: skip
 
         def make() -> ir.Value:
-            begin = self._place(self._start(rate), rank, batch_axis)
+            begin = self._beside(self._start(rate), rank, batch_axis)
             from_ = -delay - overlap - splice.before
             j = self.build.op("Add", [begin, self._steps(rate, from_, 1, rank, axis, overlap)], "source.frame")
             most = self._size(rate, kept - 1)
@@ -186,7 +190,7 @@ class Counters:
                     table = self.build.op("Add", [j, self.build.const([splice.before])], "source.early")
                     out = self.build.op("Where", [early, table, out], "source")
                 if ends:
-                    past = self.build.op("Sub", [j, self._place(self._length(length), rank, batch_axis)], "source.past")
+                    past = self.build.op("Sub", [j, self._beside(self._length(length), rank, batch_axis)], "source.past")
                     late = self.build.op("GreaterOrEqual", [past, self.build.const([0])], "source.last")
                     table = self.build.op("Add", [past, self._size(rate, kept + splice.before)], "source.late")
                     out = self.build.op("Where", [late, table, out], "source")
@@ -197,7 +201,7 @@ class Counters:
                     j = self.build.op(*(("Abs", [j]) if reflect else ("Max", [j, self.build.const([0])])), "source.first")
                 if ends:
                     last = self.build.op("Sub", [self._length(length), self.build.const([1])], "last")
-                    last = self._place(last, rank, batch_axis)
+                    last = self._beside(last, rank, batch_axis)
                     if splice.mode == "reflect":
                         gap = self.build.op("Abs", [self.build.op("Sub", [last, j], "source.gap")], "source.gap")
                         j = self.build.op("Sub", [last, gap], "source.last")
@@ -214,7 +218,7 @@ class Counters:
         key = ("index", rate, delay, rank, axis, batch_axis)
         if batch_axis is None and rank == 1:
             return self._once(key, lambda: self.build.op("Add", [self._start(rate), self._steps(rate, -delay, 1, 1, 0)], "index"))
-        start = self._place(self._start(rate), rank, batch_axis)
+        start = self._beside(self._start(rate), rank, batch_axis)
         return self._once(key, lambda: self.build.op("Add", [start, self._steps(rate, -delay, 1, rank, axis)], "index"))
 
     def valid(
@@ -233,13 +237,13 @@ class Counters:
             tests = []
             if start:
                 # position*r >= d - k
-                first = self._place(self._start(rate), rank, batch_axis)
+                first = self._beside(self._start(rate), rank, batch_axis)
                 tests.append(self.build.op("GreaterOrEqual", [first, self._steps(rate, delay, -1, rank, axis)], "begun"))
             if end:
                 # L(V) - position*r > k - d
                 plain = self._plain(rate, delay, length)
                 left = self._scaled(self.fresh(), rate, "real") if plain else self._left(rate, length)
-                left = self._place(left, rank, batch_axis)
+                left = self._beside(left, rank, batch_axis)
                 tests.append(self.build.op("Greater", [left, self._steps(rate, -delay, 1, rank, axis)], "going"))
             return self._factor(tests[0] if len(tests) == 1 else self.build.op("And", tests, "valid"), factor)
 
@@ -276,10 +280,10 @@ class Counters:
         shape = [-1 if a == axis else 1 for a in range(rank)]
         tests = []
         if any(key[4] for key in keys):
-            first = self._place(self._start(rate), rank, batch_axis)
+            first = self._beside(self._start(rate), rank, batch_axis)
             tests.append(self.build.op("GreaterOrEqual", [first, self.build.const(np.concatenate(begins).reshape(shape), "steps")], "begun"))
         if any(key[5] for key in keys):
-            left = self._place(self._left(rate, _varying(keys[0][3])), rank, batch_axis)
+            left = self._beside(self._left(rate, _varying(keys[0][3])), rank, batch_axis)
             tests.append(self.build.op("Greater", [left, self.build.const(np.concatenate(ends).reshape(shape), "steps")], "going"))
         every = self._factor(tests[0] if len(tests) == 1 else self.build.op("And", tests, "valid"), factor)
         sizes = self.build.const([n] * len(keys), "frames")

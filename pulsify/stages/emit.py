@@ -103,7 +103,10 @@ class _Emitter:
         if node.op_type == "Mask":
             fact = self.g.facts[node.inputs[0]]  # type: ignore[index]
             factor = a.get_tensor("value").dtype if a.get_int("product", 0) else None
-            return *place, *ends, fact.rank, a.get_int("axis"), self.g.batch_axis(fact.shape), factor
+            rank, time, batch = fact.rank, a.get_int("axis"), self.g.batch_axis(fact.shape)
+            if self.g.batch is None:
+                rank, time = rank - time, 0  # axes in front of time broadcast, and masks of more wires are equal
+            return *place, *ends, rank, time, batch, factor
         _, rank, batch = self._placed(node)
         return *place, *ends, rank, a.get_int("time"), batch, None
 
