@@ -15,6 +15,8 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pulsify.rewrites._row_windows import GATHERED
+
 if TYPE_CHECKING:
     from pulsify.rewrites._row_ops import Product
 
@@ -57,10 +59,10 @@ def lifts(p: Product) -> bool:
 def as_rows(p: Product, readers: int = 1) -> float:
     """A product of rows, where ``readers`` of them share their windows."""
     t = _table()
-    if p.step > 1 and p.dilation == 1 and p.taps % p.step == 0:
+    if p.taps > p.step > 1 and p.dilation == 1 and (p.taps % p.step == 0 or p.frames * p.taps >= GATHERED):
         # Windows of whole blocks need no gathering of frames.
         product = _interpolate(t["rows"], _axes(t), (p.frames, math.sqrt(p.taps * p.into * p.out), 1))
-        return product + NODE * (p.taps // p.step + 2) / readers
+        return product + NODE * (p.taps // p.step + (2 if p.taps % p.step == 0 else 6)) / readers
     table = t["rows_apart"] if p.frames * p.step <= p.dilation else t["rows"]
     cost = _interpolate(table, _axes(t), _point(p))
     if p.taps > 1 and readers > 1:

@@ -10,7 +10,10 @@ import onnx_ir as ir
 
 from pulsify.rewrites._rows import Rows, RowView
 
-__all__ = ["note", "shaped", "take"]
+__all__ = ["GATHERED", "note", "shaped", "take"]
+
+#: Frames gathered for windows from which on cutting them as blocks costs less.
+GATHERED = 256
 
 
 def note(rows: Rows, v: ir.Value, like: ir.Value, shape: Sequence[Any]) -> ir.Value:
@@ -24,8 +27,9 @@ def take(rows: Rows, x: ir.Value, view: RowView, offsets: np.ndarray, stem: str)
     """Rows of K*C made of frames ``offsets [F, K]`` of x, which has the given frames."""
     frames, taps = offsets.shape
     step = _stride(offsets)
-    if taps > step > 1 and taps % step == 0 and offsets[0, 0] == 0 and offsets[-1, -1] == view.frames - 1:
-        return _blocks(rows, x, view, frames, taps // step, step, stem)
+    lines_up = taps % max(step, 1) == 0 and offsets[0, 0] == 0 and offsets[-1, -1] == view.frames - 1
+    if taps > step > 1 and (lines_up or offsets.size >= GATHERED):
+        return _blocks(rows, x, view, offsets, step, stem)
     every = offsets.size == view.frames and np.array_equal(offsets.reshape(-1), np.arange(view.frames))
     wire = x
     if not every:
@@ -44,16 +48,32 @@ def _stride(offsets: np.ndarray) -> int:
     return int(offsets[1, 0] - offsets[0, 0])
 
 
-def _blocks(rows: Rows, x: ir.Value, view: RowView, frames: int, count: int, step: int, stem: str) -> ir.Value:
-    """Overlapping windows of ``count`` blocks of ``step`` frames: the blocks as rows, and as often beside themselves, each
-    time one further."""
-    blocks = shaped(rows, x, frames + count - 1, step * view.channels, view, f"{stem}.blocks")
+def _blocks(rows: Rows, x: ir.Value, view: RowView, offsets: np.ndarray, step: int, stem: str) -> ir.Value:
+    """Windows of ``rest + count*step`` frames, ``step`` apart: the begin of a block of ``step`` frames, and ``count`` whole
+    blocks of the frames ``rest`` further on."""
+    frames, taps = offsets.shape
+    (count, rest), width = divmod(taps, step), view.channels
+    first, last = int(offsets[0, 0]), int(offsets[-1, -1])
+
+    def blocks(at: int, n: int) -> ir.Value:
+        wire = x
+        if (at, n * step) != (0, view.frames):
+            wire = part(x, at, at + n * step, view.axis, f"{stem}.cut", [n * step, width])
+        return shaped(rows, wire, n, step * width, view, f"{stem}.blocks")
+
+    def part(wire: ir.Value, a: int, b: int, axis: int, name: str, shape: list[int]) -> ir.Value:
+        (out,) = rows.node("Slice", [wire, *(rows.const([v]) for v in (a, b, axis))], name)
+        return note(rows, out, x, shape)
+
     parts = []
+    if rest:
+        parts.append(part(blocks(first, frames), 0, rest * width, view.axis + 1, f"{stem}.begin", [frames, rest * width]))
+    whole = blocks(first + rest, frames + count - 1)
+    assert first + rest + (frames + count - 1) * step == last + 1
     for k in range(count):
-        (part,) = rows.node("Slice", [blocks, *(rows.const([v]) for v in (k, k + frames, view.axis))], f"{stem}.block")
-        parts.append(note(rows, part, x, [frames, step * view.channels]))
+        parts.append(whole if count == 1 else part(whole, k, k + frames, view.axis, f"{stem}.block", [frames, step * width]))
     (out,) = rows.node("Concat", parts, stem, axis=view.axis + 1)
-    return note(rows, out, x, [frames, count * step * view.channels])
+    return note(rows, out, x, [frames, taps * width])
 
 
 def shaped(rows: Rows, wire: ir.Value, frames: int, width: int, view: RowView, stem: str) -> ir.Value:

@@ -144,3 +144,26 @@ def test_windows_of_whole_blocks_are_not_gathered(batch: int | str, blocks: int)
     with forced(False):
         c = check(g.model(g("Tanh", y)), pulses=(4, 8, 12))
     assert not {"Gather", "Conv"} & {n.op_type for n in c.model.graph.node}
+
+
+@given(data=st.data())
+@examples(20)
+def test_windows_of_blocks_and_a_rest(data: st.DataObject) -> None:
+    """A resampler's or filter bank's kernel, longer than its stride and no multiple of it; delays and histories of any length."""
+    g = G()
+    step, more = data.draw(st.integers(2, 40), "stride"), data.draw(st.integers(1, 90), "more")
+    before = data.draw(st.integers(0, step + more - 1), "before")
+    channels = data.draw(st.sampled_from([1, 3]), "channels")
+    x = g.input("x", [data.draw(st.sampled_from([1, "N"])), channels, "S"])
+    y = g("Conv", x, g.weight(4, channels, step + more), strides=[step], pads=[before, 0])
+    with forced(False):
+        check(g.model(g("Tanh", y)), pulses=(step, step * data.draw(st.sampled_from([2, 7, 40]), "frames")))
+
+
+def test_long_windows_are_not_gathered() -> None:
+    g = G()
+    y = g("Conv", g.input("x", [1, 1, "S"]), g.weight(8, 1, 45), strides=[20], pads=[40, 0])
+    with forced(False):
+        kinds = {pulse: {n.op_type for n in convert(g.model(y), axis="S", pulse=pulse).model.graph.node} for pulse in (40, 200)}
+    assert "Gather" in kinds[40], "few frames"
+    assert "Gemm" in kinds[200] and "Gather" not in kinds[200]
