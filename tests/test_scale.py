@@ -55,7 +55,7 @@ def test_ten_times_the_depth_is_about_ten_times_the_work(residual: bool) -> None
 
 def test_one_delay_per_layer() -> None:
     for depth in (30, 300):
-        c = convert(chain(depth, True), axis="S", pulse=4)
+        c = convert(chain(depth, True), axis="S", pulse=4, optimize="none")
         assert len(c.manifest["states"]) == depth
 
 

@@ -117,10 +117,10 @@ class _Lift:
     def _conv(self, node: ir.Node) -> list[ir.Value]:
         x, w, *bias = node.inputs
         assert x is not None and w is not None and w.const_value is not None
-        attributes: dict[str, Any] = {a.name: a for a in node.attributes.values()}
-        for name, one in (("kernel_shape", [1]), ("dilations", [1]), ("strides", [1])):
+        attributes = _attributes(node)
+        for name in ("kernel_shape", "dilations", "strides"):
             if name in attributes:
-                attributes[name] = [*one, *attributes[name].as_ints()]
+                attributes[name] = [1, *attributes[name].as_ints()]
         if "pads" in attributes:
             before, after = attributes["pads"].as_ints()
             attributes["pads"] = [0, before, 0, after]
@@ -142,7 +142,7 @@ class _Lift:
         shape = self.g.facts[node.outputs[0]].shape
         if len(node.outputs) != 1 or shape is None or len(shape) != 3:
             return None
-        return self.rows.node(node.op_type, inputs, f"{node.outputs[0].name}.lifted", **dict(node.attributes))
+        return self.rows.node(node.op_type, inputs, f"{node.outputs[0].name}.lifted", **_attributes(node))
 
     def _concat(self, node: ir.Node) -> list[ir.Value] | None:
         inputs = self._all(node)
@@ -151,7 +151,7 @@ class _Lift:
         return self.rows.node("Concat", inputs, f"{node.outputs[0].name}.lifted", axis=_axis(node.attributes.get_int("axis") % 3))
 
     def _split(self, node: ir.Node) -> list[ir.Value]:
-        attributes = {**node.attributes, "axis": _axis(node.attributes.get_int("axis", 0) % 3)}
+        attributes = _attributes(node) | {"axis": _axis(node.attributes.get_int("axis", 0) % 3)}
         inputs = [self.up[node.inputs[0]], *node.inputs[1:]]  # type: ignore[index]
         return self.rows.node("Split", inputs, f"{node.outputs[0].name}.lifted", len(node.outputs), **attributes)
 
@@ -163,7 +163,7 @@ class _Lift:
         return self.rows.node("Slice", [self.up[x], *bounds], f"{node.outputs[0].name}.lifted")
 
     def _mask(self, node: ir.Node) -> list[ir.Value]:
-        attributes = {**node.attributes, "axis": _axis(node.attributes.get_int("axis"))}
+        attributes = _attributes(node) | {"axis": _axis(node.attributes.get_int("axis"))}
         return self.rows.pseudo("Mask", [self.up[node.inputs[0]]], f"{node.outputs[0].name}.lifted", **attributes)  # type: ignore[index]
 
     def _delay(self, node: ir.Node) -> list[ir.Value] | None:
@@ -171,7 +171,7 @@ class _Lift:
         if len(node.inputs) != 1:
             return None
         slot = self.slots[node.name or ""]
-        attributes: dict[str, Any] = {**node.attributes, "axis": _axis(node.attributes.get_int("axis"))}
+        attributes = _attributes(node) | {"axis": _axis(node.attributes.get_int("axis"))}
         if "init" in node.attributes:
             attributes["init"] = ir.AttrTensor("init", ir.tensor(np.expand_dims(node.attributes["init"].as_tensor().numpy(), 2)))
         made = self.rows.pseudo("Delay", [self.up[node.inputs[0]]], f"{node.name}.lifted", len(node.outputs), **attributes)  # type: ignore[index]
@@ -179,9 +179,13 @@ class _Lift:
         assert lifted_node is not None
         lifted_node.name = node.name
         state = slot.state
-        axes = {"axis": None if state.axis is None else _axis(state.axis), "batch_axis": state.batch_axis}
-        slot.state = replace(state, shape=(*state.shape[:2], 1, *state.shape[2:]), **axes)
+        assert state.axis is not None
+        slot.state = replace(state, shape=(*state.shape[:2], 1, *state.shape[2:]), axis=_axis(state.axis))
         return made
+
+
+def _attributes(node: ir.Node) -> dict[str, Any]:
+    return {a.name: a for a in node.attributes.values()}
 
 
 def _axis(a: int) -> int:

@@ -8,6 +8,7 @@ it is ``[64, 128]`` with (1, 0) and takes 2.4. Adding them by the Transpose itse
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from math import prod
 
 import onnx_ir as ir
@@ -53,7 +54,7 @@ def _copies(shape: Sequence[DimLike], perm: Perm) -> int:
 
 
 def _rising(values: Sequence[int]) -> bool:
-    return all(a < b for a, b in zip(values, values[1:]))
+    return all(a < b for a, b in pairwise(values))
 
 
 def _moves_one(perm: Perm) -> bool:
@@ -79,7 +80,7 @@ def _rewrite(rows: Rows, node: ir.Node) -> bool:
     shape = g.chunks.get(x) or (fact.shape if fact is not None else None)
     if shape is None or sum(not isinstance(d, int) for d in shape) > 1:
         return False
-    perm = tuple(node.attributes.get_ints("perm", None) or reversed(range(len(shape))))
+    perm = tuple(node.attributes.get_ints("perm", ()) or reversed(range(len(shape))))
     found = plain(shape, perm)
     if found is None:
         return False
