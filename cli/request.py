@@ -40,6 +40,10 @@ OPTIMIZE = click.option(
     "--optimize", type=click.Choice(["none", "speed", "size"]), default="speed", show_default=True,
     help="Make the pulsed model fast, or its states small, or leave the graph as it is.",
 )  # fmt: skip
+TARGET = click.option(
+    "--target", type=click.Choice(["onnx", "onnxruntime"]), default="onnx", show_default=True,
+    help="Whose operators the pulsed model may use: the standard's, which run everywhere, or onnxruntime's own besides.",
+)  # fmt: skip
 CHANGES = (
     click.option("--outputs", metavar="A,B", help="Keep these outputs only."),
     click.option("--bind", "binds", multiple=True, metavar="NAME=VALUE", help="Make an input a constant (repeatable)."),
@@ -63,7 +67,7 @@ def _all(command: _Command, *options: Callable[[_Command], _Command]) -> _Comman
 
 def streaming(*pulse: Callable[[_Command], _Command]) -> Callable[[_Command], _Command]:
     """The options of a conversion: along which axis, in which pulses, of what."""
-    return lambda command: _all(command, AXIS, *pulse, OPTIMIZE, *CHANGES)
+    return lambda command: _all(command, AXIS, *pulse, OPTIMIZE, TARGET, *CHANGES)
 
 
 @dataclass(frozen=True)
@@ -79,16 +83,17 @@ class Request:
     lengths: tuple[str, ...] = ()
     unbake: bool = False
     optimize: str = "speed"
+    target: str = "onnx"
     state_names: str | None = None
     metadata: tuple[str, ...] = ()
 
     @property
     def options(self) -> Options:
-        from pulsify.api import parse_level, parse_pulse
+        from pulsify.api import parse_level, parse_pulse, parse_target
         from pulsify.pipeline import Options
         from pulsify.stages.load import AxisSpec
 
-        return Options(AxisSpec.parse(self.axes), parse_pulse(self.pulse), parse_level(self.optimize))
+        return Options(AxisSpec.parse(self.axes), parse_pulse(self.pulse), parse_level(self.optimize), parse_target(self.target))
 
     @property
     def changes(self) -> Changes:
@@ -124,7 +129,7 @@ class Request:
 
             return convert(
                 Path(self.model), axis=self.axes, pulse=self.pulse, changes=self.changes, optimize=self.optimize,
-                naming=self.naming,
+                target=self.target, naming=self.naming,
             )  # fmt: skip
 
 

@@ -22,14 +22,14 @@ from pulsify.files import check_target, place, place_all, writing
 from pulsify.graph import Graph, Pulse
 from pulsify.naming import Naming
 from pulsify.pairs import state_pairs, step_note
-from pulsify.pipeline import LEVELS, Level, Options, resting_collector, run
+from pulsify.pipeline import LEVELS, TARGETS, Level, Options, Target, resting_collector, run
 from pulsify.stages.load import AxisSpec, Source, read
 from pulsify.unbake import baked_crop
 
 if TYPE_CHECKING:
     from pulsify.stages.verify import Report
 
-__all__ = ["Conversion", "convert", "parse_level", "parse_pulse"]
+__all__ = ["Conversion", "convert", "parse_level", "parse_pulse", "parse_target"]
 
 #: Weights up to this size are written into the file. A protobuf holds 2 GiB, the graph itself included.
 INLINE = (1 << 31) - (64 << 20)
@@ -132,6 +132,7 @@ def convert(
     pulse: int | str = "P",
     changes: Changes | None = None,
     optimize: str = "speed",
+    target: str = "onnx",
     naming: Naming | None = None,
 ) -> Conversion:
     """Turn a batch model into a pulsed one.
@@ -139,12 +140,14 @@ def convert(
     ``axis`` is the stream symbol (``"S"``) or axes of inputs (``["x:2"]``); found if left out and there is one
     candidate. ``pulse`` is the number of frames of S per call, or a symbol for a model that takes any. ``changes``
     are made to the batch model first. ``optimize`` makes the pulsed model fast (``speed``), its states small
-    (``size``), or leaves it as the stages before made it (``none``). ``naming`` names the states otherwise.
+    (``size``), or leaves it as the stages before made it (``none``). ``target`` is ``onnx`` for a model of standard
+    operators, or ``onnxruntime`` to let it use that runtime's own where they are faster. ``naming`` names the states
+    otherwise.
     Raises UsageError, ModelError, Refusal; never returns a model it does not understand.
     """
     start = time.perf_counter()
     spec = AxisSpec.parse([axis] if isinstance(axis, str) else list(axis or ()))
-    options = Options(spec, parse_pulse(pulse), parse_level(optimize))
+    options = Options(spec, parse_pulse(pulse), parse_level(optimize), parse_target(target))
     source = read(model if isinstance(model, onnx.ModelProto) else Path(model))
     if changes is not None:
         source = adapt(source, changes, options.axis)
@@ -218,6 +221,14 @@ def parse_level(name: str) -> Level:
         if name == level:
             return level
     raise UsageError(f"optimize {name!r}", why=f"the levels are {', '.join(LEVELS)}", hint="--optimize size")
+
+
+def parse_target(name: str) -> Target:
+    """A target by its name. UsageError if it is none."""
+    for target in TARGETS:
+        if name == target:
+            return target
+    raise UsageError(f"target {name!r}", why=f"the targets are {', '.join(TARGETS)}", hint="--target onnx, which runs everywhere")
 
 
 def _snapshot(g: Graph) -> Graph:

@@ -154,6 +154,7 @@ def manifest(g: Graph, valid: str | None) -> dict[str, Any]:
         "states": states,
         "state_bytes": state_bytes(g),
         "valid": {"input": valid} if valid else None,
+        "needs": _needs(g),
         "source": g.source,
         "stream": {
             "least": g.assume.least,
@@ -168,6 +169,16 @@ def manifest(g: Graph, valid: str | None) -> dict[str, Any]:
             ],
         },
     }
+
+
+def _needs(g: Graph) -> dict[str, Any] | None:
+    """What a runtime must have beyond the operators of the standard: opsets by domain, and the version of onnxruntime
+    that has those written for it."""
+    used = {node.domain for node in g.graph.all_nodes()} - {"", "ai.onnx"}
+    if not used:
+        return None
+    version = None if g.least_version is None else ".".join(map(str, g.least_version))
+    return {"domains": {domain: g.graph.opset_imports.get(domain, 1) for domain in sorted(used)}, "onnxruntime": version}
 
 
 def state_bytes(g: Graph) -> int:

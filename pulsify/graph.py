@@ -72,6 +72,10 @@ class Graph:
     regions: dict[ir.Value, Mapping[int, AxisRegion]] = field(default_factory=dict)
     pulse: Pulse | None = None
     pulse_multiple: int = 1
+    #: The runtime whose own operators may be used; ``onnx`` for none but the standard's.
+    target: str = "onnx"
+    #: The least version (major, minor) of the target that has those that are.
+    least_version: tuple[int, int] | None = None
     batch: str | None = None
     slots: list[StateSlot] = field(default_factory=list)
     outputs: dict[str, Output] = field(default_factory=dict)
@@ -123,6 +127,11 @@ class Graph:
             return None
         want = sym(self.batch)
         return next((a for a, d in enumerate(shape) if d == want), None)
+
+    def need(self, domain: str, opset: int, version: tuple[int, int]) -> None:
+        """Operators of the target's own domain are used, of this opset, which it has from this version on."""
+        self.graph.opset_imports[domain] = opset
+        self.least_version = max(version, self.least_version or version)
 
     def rename(self, old: ir.Value, new: ir.Value) -> None:
         """Move all that is known of a wire to another."""

@@ -22,11 +22,15 @@ from pulsify.stages.pulse_v2_declutter import pulse_v2_declutter
 from pulsify.stages.pulse_v2_to_type import pulse_v2_to_type
 from pulsify.stages.type import infer_types
 
-__all__ = ["LEVELS", "STAGES", "Level", "Options", "Stage", "resting_collector", "run"]
+__all__ = ["LEVELS", "STAGES", "TARGETS", "Level", "Options", "Stage", "Target", "resting_collector", "run"]
 
 #: What the pulsed graph is made good at: ``none`` of it, least time per pulse, or least state bytes.
 Level = Literal["none", "speed", "size"]
 LEVELS: tuple[Level, ...] = get_args(Level)
+
+#: Whose operators the pulsed graph may use: the standard's alone, or a runtime's own besides.
+Target = Literal["onnx", "onnxruntime"]
+TARGETS: tuple[Target, ...] = get_args(Target)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,7 @@ class Options:
     axis: AxisSpec = field(default_factory=AxisSpec)
     pulse: Pulse = field(default_factory=lambda: Pulse("P"))
     optimize: Level = "speed"
+    target: Target = "onnx"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +59,7 @@ STAGES = (
     Stage("pulse-v2", "one pulse per call: PulseV2Buffer, PulseV2Pad and PulseV2Slice visible", lambda g, o: pulse_v2(g, o.pulse, o.optimize != "none")),
     Stage("pulse-v2-to-type", "the pulsed graph typed on its own, what each wire holds per pulse", lambda g, o: pulse_v2_to_type(g)),
     Stage("pulse-v2-declutter", "one Delay per wire, slices gone, masks where the ends matter", lambda g, o: pulse_v2_declutter(g)),
-    Stage("optimize", "smaller and faster, the same numbers", lambda g, o: optimize(g, o.optimize)),
+    Stage("optimize", "smaller and faster, the same numbers", lambda g, o: optimize(g, o.optimize, o.target)),
     Stage("emit", "standard ONNX: states as inputs and outputs, the manifest", lambda g, o: emit(g)),
 )
 

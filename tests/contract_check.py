@@ -66,14 +66,15 @@ def check(
     lengths: Iterable[int] | None = None,
     seed: int = 0,
     ints: int = 3,
+    target: str = "onnx",
 ) -> Conversion:
     """Convert at every pulse (a legal one) and compare at every length; at the first also without optimization. Returns
     the last conversion."""
     last = None
     pulses = list(pulses)
     for pulse, level in [(pulses[0], "none"), *((p, "speed") for p in pulses)]:
-        c = convert(model, axis=axis, pulse=pulse, optimize=level)
-        _check_file(c)
+        c = convert(model, axis=axis, pulse=pulse, optimize=level, target=target)
+        _check_file(c, target)
         session = open_session(c.model.SerializeToString())
         batch = batch_session(c.source, c.batch)
         rng = np.random.default_rng(seed)
@@ -126,8 +127,8 @@ def _check_so_far(batch, c, row, got, pulse) -> None:  # type: ignore[no-untyped
         _compare(c, want, values, real, f"{pulse}, {real} of {row.length} frames so far", names)
 
 
-def _check_file(c: Conversion) -> None:
-    """Standard ONNX, valid, in the order of the contract."""
+def _check_file(c: Conversion, target: str) -> None:
+    """ONNX, valid, in the order of the contract; no operators beyond the standard's but the batch model's and the target's."""
     onnx.checker.check_model(c.model)
     m = c.manifest
     graph = c.model.graph
@@ -139,6 +140,11 @@ def _check_file(c: Conversion) -> None:
     for s in m["states"]:
         assert s["input"].startswith("past_") and s["output"] == "present_" + s["input"][5:], s
     assert all(d.domain != "pulsify" for d in c.model.opset_import)
+    domains = {n.domain for n in c.graph.model.graph.all_nodes()} - {""}
+    allowed = {n.domain for n in c.source.model.graph.all_nodes()} | ({"com.microsoft"} if target == "onnxruntime" else set())
+    needs = m["needs"] or {"domains": {}, "onnxruntime": None}
+    assert domains <= allowed and domains == set(needs["domains"]), (domains, needs)
+    assert needs["onnxruntime"] is None or target == "onnxruntime"
 
 
 def _allowed(c: Conversion, length: int) -> int:

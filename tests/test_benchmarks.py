@@ -12,6 +12,7 @@ from benchmarks.cases import OWN, entries
 from benchmarks.contenders import Bound, window
 from benchmarks.pulses import main, rows_of
 from benchmarks.tables import brief, full, lines, summary
+from benchmarks.targets import rows as targets
 from benchmarks.timing import take_turns
 from pulsify.api import convert
 from pulsify.runtime import open_session
@@ -95,3 +96,8 @@ def test_command_names_what_it_has() -> None:
     assert listed.output.split() == [e.name for e in OWN]
     wrong = CliRunner().invoke(main, ["--model", "wavenets"])
     assert wrong.exit_code == 2 and "no model wavenets; there are wavenet, " in wrong.output
+
+
+def test_operators_of_a_runtime_are_compared() -> None:
+    name, pulse, _, chosen, everywhere = next(targets(0.02, (1,)))
+    assert (name, pulse) == ("tcn, 64 channels", "1") and float(chosen) > 0 and float(everywhere) > 0

@@ -100,9 +100,17 @@ def _pulsed(m: dict[str, Any]) -> None:
         [
             ("states", f"{len(m['states'])}, {m['state_bytes']:,} bytes per stream" if m["states"] else "none"),
             ("valid_frames", "needed: something depends on where the stream ends" if m["valid"] else "not needed"),
+            *(("needs", text) for text in _needs(m.get("needs") or {})),
             *(("assumes", c["text"] + (f" (asked by {c['node']})" if c["node"] else "")) for c in m.get("stream", {}).get("conditions", [])),
         ]
     )
+
+
+def _needs(needs: dict[str, Any]) -> list[str]:
+    """What a model needs of its runtime beyond the operators of the standard."""
+    if needs.get("onnxruntime"):
+        return [f"onnxruntime {needs['onnxruntime']} or later: it has operators of that runtime's own"]
+    return [f"operators of {', '.join(needs['domains'])}"] if needs.get("domains") else []
 
 
 def _text(value: object) -> str:

@@ -50,7 +50,15 @@ def open_session(
         return ort.InferenceSession(source, options, providers=providers or ["CPUExecutionProvider"])
     except Exception as e:
         name = "the model" if isinstance(model, bytes) else repr(os.fspath(model))
-        raise ModelError(f"onnxruntime cannot load {name}", why=str(e).strip().splitlines()[0]) from e
+        why = str(e).strip().splitlines()[0]
+        raise ModelError(f"onnxruntime cannot load {name}", why=why, hint=_advice(why)) from e
+
+
+def _advice(why: str) -> str:
+    """What to try where a model wants operators of the runtime's own, or attributes of them, that this version has not."""
+    if '"com.microsoft"' not in why and "com.microsoft:" not in why:
+        return ""
+    return f"a newer onnxruntime (this is {ort.__version__}); a pulsed model, also to convert it without --target onnxruntime"
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,6 +1,7 @@
-"""emit: standard ONNX. Delays, masks and positions become Concat, Slice, Where and counters; states become inputs.
+"""emit: ONNX. Delays, masks and positions become Concat, Slice, Where and counters; states become inputs.
 
-Promise: no pseudo-operator is left, states are paired, the manifest is written (docs/contract.md).
+Promise: no pseudo-operator is left, no operator beyond the standard's but those of the batch model and of the target, states
+are paired, the manifest is written (docs/contract.md).
 """
 
 from __future__ import annotations

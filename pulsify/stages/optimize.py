@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from pulsify.graph import Graph
 from pulsify.rewrites import (
+    causal_convs,
     drop_dead,
     einsums,
     frame_rows,
@@ -23,7 +24,10 @@ from pulsify.rewrites import (
 
 __all__ = ["REWRITES", "optimize"]
 
-_FASTER = (einsums.apply, spread_frequencies.apply, short_sums.apply, masks_as_products.apply, frame_rows.apply, sums_of_products.apply)
+_FASTER = (
+    einsums.apply, spread_frequencies.apply, short_sums.apply, masks_as_products.apply, causal_convs.apply, frame_rows.apply,
+    sums_of_products.apply,
+)  # fmt: skip
 
 #: Per level, in the order of application. A ring is faster than a history that moves, and has a counter besides.
 REWRITES: dict[str, tuple[Callable[[Graph], int], ...]] = {
@@ -33,7 +37,9 @@ REWRITES: dict[str, tuple[Callable[[Graph], int], ...]] = {
 }
 
 
-def optimize(g: Graph, level: str = "speed") -> Graph:
+def optimize(g: Graph, level: str = "speed", target: str = "onnx") -> Graph:
+    """Apply the rewrites of a level; those that use a runtime's own operators do nothing where it is not the target."""
+    g.target = target
     for rewrite in REWRITES[level]:
         rewrite(g)
     return g

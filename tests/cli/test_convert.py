@@ -195,6 +195,24 @@ def test_levels_of_optimization(cli: Cli, model: Path) -> None:
     assert done.code == 2 and "'fast' is not one of 'none', 'speed', 'size'" in done.err
 
 
+def test_operators_of_a_runtime(cli: Cli, tmp_path: Path) -> None:
+    """Only on request; the report, ``inspect`` and ``--check`` know of it."""
+    g = G()
+    write(tmp_path / "dw.onnx", g.model(g("Conv", g.input("x", [1, 4, "S"]), g.weight(4, 1, 3), group=4, pads=[2, 0])))
+    assert cli("dw.onnx", "--pulse", "1", "-o", "plain.onnx").code == 0
+    done = cli("dw.onnx", "--pulse", "1", "--target", "onnxruntime", "-o", "own.onnx", "--report", "report.json")
+    assert (done.code, done.err) == (0, "") and "verified" in done.out
+    assert json.loads(Path("report.json").read_text())["manifest"]["needs"]["onnxruntime"] == "1.26"
+    assert [n.op_type for n in onnx.load("own.onnx").graph.node] == ["CausalConvWithState"]
+    assert "CausalConvWithState" not in cli("inspect", "plain.onnx").out and "needs" not in cli("inspect", "plain.onnx").out
+    told = cli("inspect", "own.onnx").out
+    assert "com.microsoft::CausalConvWithState" in told and "onnxruntime 1.26 or later: it has operators of that runtime's own" in told
+    assert cli("dw.onnx", "--pulse", "1", "--target", "onnxruntime", "--check", "own.onnx").code == 0
+    failed(cli("dw.onnx", "--check", "own.onnx"), 4, "name the options that the file was made with")
+    done = cli("dw.onnx", "--target", "tract")
+    assert done.code == 2 and "'tract' is not one of 'onnx', 'onnxruntime'" in done.err
+
+
 def test_names_and_metadata_of_others(cli: Cli, model: Path) -> None:
     names = ["--state-names", "cached_{id}/new_cached_{id}", "--metadata", "sherpa-onnx"]
     assert cli(model, "--axis", "S", "--pulse", "4", *names, "-o", "m.onnx").code == 0

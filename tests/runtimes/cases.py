@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
-from models import crn, hifigan, wavenet
+from models import crn, depthwise, hifigan, wavenet
 from models.registry import fetch
 from pulsify import convert
 from pulsify.stages.verify import batch_session
@@ -53,6 +53,7 @@ class Case:
     pulse: int
     total: int
     real: bool = False
+    target: str = "onnx"
 
 
 CASES = (
@@ -63,6 +64,7 @@ CASES = (
     Case("padded_short", lambda: PADDED, "S", 16, 5),
     Case("recurrent", recurrent, "S", 4, 30),
     Case("summing", summing, "S", 5, 33),
+    Case("tcn_onnxruntime", lambda: depthwise.tcn(8, 16, depth=3), "S", 1, 29, target="onnxruntime"),
     Case("gigaam_v3_conv", lambda: fetch("gigaam_v3_conv"), "N", 160, 4001, real=True),
     Case("nsnet2", lambda: fetch("nsnet2"), "frames", 4, 50, real=True),
 )
@@ -121,7 +123,7 @@ def prepare(case: Case, folder: Path) -> Prepared:
 
 @functools.cache
 def _converted(case: Case) -> Any:
-    return convert(case.model(), axis=case.axis, pulse=case.pulse)
+    return convert(case.model(), axis=case.axis, pulse=case.pulse, target=case.target)
 
 
 def write_stream(p: Prepared, folder: Path) -> None:

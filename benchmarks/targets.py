@@ -1,0 +1,61 @@
+"""What onnxruntime's own operators are worth: ``python -m benchmarks.targets``.
+
+Every model is converted to standard operators and for the target onnxruntime, with its operators where they are chosen and
+wherever they may stand; all run in turns. The figures are microseconds of a pulse and ratios to the standard ones (below 1:
+it pays), medians of CPU time over the rounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from unittest import mock
+
+import click
+import onnx
+
+from benchmarks.contenders import Bound
+from benchmarks.timing import take_turns
+from models import depthwise
+from pulsify.api import convert
+from pulsify.rewrites import causal_convs
+
+PULSES = (1, 2, 4, 16)
+
+#: With few channels and many, with long kernels, and with channels that do not come in blocks of four.
+MODELS: dict[str, Callable[[], onnx.ModelProto]] = {
+    "tcn, 64 channels": partial(depthwise.tcn, 16, 64),
+    "tcn, 256 channels": depthwise.tcn,
+    "tcn, 255 channels": partial(depthwise.tcn, 64, 255),
+    "tcn, 256 channels, kernel 9": partial(depthwise.tcn, kernel=9),
+    "mamba, 128 channels": depthwise.mamba,
+    "mamba, 1024 channels": partial(depthwise.mamba, 512, 1024),
+}
+
+
+def rows(seconds: float, pulses: tuple[int, ...] = PULSES) -> Iterator[list[str]]:
+    """Model, pulse, microseconds of the standard operators, and the two ratios."""
+    for name, build in MODELS.items():
+        model = build()
+        for pulse in pulses:
+            made = {"onnx": convert(model, axis="S", pulse=pulse), "chosen": convert(model, axis="S", pulse=pulse, target="onnxruntime")}
+            with mock.patch.object(causal_convs, "_pays", lambda g, node: True):
+                made["everywhere"] = convert(model, axis="S", pulse=pulse, target="onnxruntime")
+            chosen = any(n.op_type == "CausalConvWithState" for n in made["chosen"].model.graph.node)
+            ways = {k: Bound(c.model, c).step for k, c in made.items() if k != "chosen" or chosen}
+            samples = take_turns(ways, seconds * len(ways))
+            ratios = [f"{samples.ratio(k, 'onnx'):.2f}" if k in ways else "-" for k in ("chosen", "everywhere")]
+            yield [name, str(pulse), f"{1e6 * samples.median('onnx'):.0f}", *ratios]
+
+
+@click.command()
+@click.option("--seconds", default=1.0, show_default=True, help="Seconds per contender.")
+def main(seconds: float) -> None:
+    """Print the table as Markdown."""
+    click.echo("| model | pulse | standard, us | where it is chosen | everywhere |\n|---|---|---|---|---|")
+    for row in rows(seconds):
+        click.echo(f"| {' | '.join(row)} |")
+
+
+if __name__ == "__main__":
+    main()
