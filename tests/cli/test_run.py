@@ -70,7 +70,7 @@ def test_a_pulsed_model_and_json(cli: Cli, model: Path, x: np.ndarray) -> None:
     found = done.json
     assert (found["frames"], found["pulse"], found["chunk"], found["chunks"]) == (57, 4, 4, 15)
     assert found["outputs"][0]["shape"] == [1, 8, 55] and found["worst_error"] < 1e-5
-    assert found["real_time_factor"] == pytest.approx(found["seconds"] / 0.57, rel=1e-3)
+    assert found["real_time_factor"] == pytest.approx(found["seconds"] / 0.57, abs=1e-6)  # seconds are rounded to one of these
     assert cli("run", "model.p4.onnx", "x.npy", "-q").out == ""
     failed(cli("run", "model.p4.onnx", "x.npy", "--pulse", "8"), 2, "a pulse of 8 frames", "this model takes 4")
 
