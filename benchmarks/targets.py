@@ -17,7 +17,8 @@ import onnx
 from benchmarks.contenders import Bound
 from benchmarks.timing import take_turns
 from models import depthwise
-from pulsify.api import convert
+from models.real import CASES, path_of
+from pulsify.api import Conversion, convert
 from pulsify.rewrites import causal_convs
 
 PULSES = (1, 2, 4, 16)
@@ -33,14 +34,29 @@ MODELS: dict[str, Callable[[], onnx.ModelProto]] = {
 }
 
 
-def rows(seconds: float, pulses: tuple[int, ...] = PULSES) -> Iterator[list[str]]:
-    """Model, pulse, microseconds of the standard operators, and the two ratios."""
+#: The real models with such convolutions.
+REAL = ("fsmn_vad", "pulsevad")
+
+
+def _own() -> Iterator[tuple[str, Callable[..., Conversion]]]:
     for name, build in MODELS.items():
-        model = build()
+        yield name, partial(convert, build(), axis="S")
+
+
+def _real() -> Iterator[tuple[str, Callable[..., Conversion]]]:
+    """With the states carried that their authors exposed."""
+    for case in CASES:
+        if case.name in REAL and (case.carry or not any(c.carry for c in CASES if c.name == case.name)):
+            yield case.name, partial(convert, path_of(case), axis=case.along, changes=case.changes)
+
+
+def rows(seconds: float, pulses: tuple[int, ...] = PULSES, real: bool = False) -> Iterator[list[str]]:
+    """Model, pulse, microseconds of the standard operators, and the two ratios."""
+    for name, pulsed in _real() if real else _own():
         for pulse in pulses:
-            made = {"onnx": convert(model, axis="S", pulse=pulse), "chosen": convert(model, axis="S", pulse=pulse, target="onnxruntime")}
-            with mock.patch.object(causal_convs, "_pays", lambda g, node: True):
-                made["everywhere"] = convert(model, axis="S", pulse=pulse, target="onnxruntime")
+            made = {"onnx": pulsed(pulse=pulse), "chosen": pulsed(pulse=pulse, target="onnxruntime")}
+            with mock.patch.object(causal_convs, "_pays", lambda g, node, conv: True):
+                made["everywhere"] = pulsed(pulse=pulse, target="onnxruntime")
             chosen = any(n.op_type == "CausalConvWithState" for n in made["chosen"].model.graph.node)
             ways = {k: Bound(c.model, c).step for k, c in made.items() if k != "chosen" or chosen}
             samples = take_turns(ways, seconds * len(ways))
@@ -50,10 +66,11 @@ def rows(seconds: float, pulses: tuple[int, ...] = PULSES) -> Iterator[list[str]
 
 @click.command()
 @click.option("--seconds", default=1.0, show_default=True, help="Seconds per contender.")
-def main(seconds: float) -> None:
+@click.option("--real", is_flag=True, help="Of real models, which are downloaded.")
+def main(seconds: float, real: bool) -> None:
     """Print the table as Markdown."""
     click.echo("| model | pulse | standard, us | where it is chosen | everywhere |\n|---|---|---|---|---|")
-    for row in rows(seconds):
+    for row in rows(seconds, real=real):
         click.echo(f"| {' | '.join(row)} |")
 
 

@@ -53,6 +53,14 @@ def test_streams(case: Case) -> None:
     assert statistics.median(again) < LIMIT, again
 
 
+@pytest.mark.parametrize("case", [c for c in CASES if c.name == "pulsevad" or (c.name == "fsmn_vad" and c.carry)], ids=lambda c: c.id)
+def test_streams_by_operators_of_a_runtime(case: Case) -> None:
+    """Depthwise convolutions over time: of signals, and of pictures one pixel wide with a state that the author exposed."""
+    done = convert(model(case), axis=case.along, pulse=case.by, changes=case.changes, target="onnxruntime")
+    assert sum(n.op_type == "CausalConvWithState" for n in done.model.graph.node) >= 3
+    assert done.manifest["state_bytes"] == case.bytes and done.verify().worst <= 1e-5
+
+
 @streaming
 def test_streams_at_any_pulse(case: Case) -> None:
     done = convert(model(case), axis=case.along, changes=case.changes)

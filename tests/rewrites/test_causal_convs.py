@@ -27,7 +27,7 @@ OP = "CausalConvWithState"
 
 def forced() -> mock._patch[Callable[..., bool]]:
     """Wherever it may stand, whatever it costs."""
-    return mock.patch.object(causal_convs, "_pays", lambda g, node: True)
+    return mock.patch.object(causal_convs, "_pays", lambda g, node, conv: True)
 
 
 def count(c: Conversion, op: str = OP) -> int:
@@ -86,19 +86,30 @@ def test_streams_of_a_client() -> None:
 @given(data=st.data())
 @examples(40)
 def test_any_shape(data: st.DataObject) -> None:
-    """Kernels, dilations, paddings on either side, a bias or none, what stands before and behind, several in a row."""
+    """Kernels, dilations, paddings on either side, a bias or none, what stands before and behind, several in a row, an axis of
+    length 1 beside time."""
     g = G(seed=data.draw(st.integers(0, 3), "seed"), opset=18)
     channels = data.draw(st.integers(2, 9), "channels")
     y = g.input("x", [data.draw(st.sampled_from(["N", 1, 2]), "batch"), channels, "S"])
+    wide = data.draw(st.sampled_from([None, 2, 3]), "axis beside")
+    one = [1] * (wide is not None)
+
+    def along(values: list[int], other: int) -> list[int]:
+        """Attributes per axis, from those along time."""
+        return values if wide is None else [other, *values] if wide == 2 else [*values, other]
+
+    if wide is not None:
+        y = g("Unsqueeze", y, g.ints(wide))
     outputs = []
     layers = data.draw(st.integers(1, 3), "layers")
     for _ in range(layers):
         k, d = data.draw(st.integers(2, 6), "kernel"), data.draw(st.integers(1, 4), "dilation")
         before = data.draw(st.integers(0, (k - 1) * d), "before")
         if data.draw(st.booleans(), "layer before"):
-            y = g("Conv", y, g.weight(channels, channels, 1), g.weight(channels))
+            y = g("Conv", y, g.weight(channels, channels, 1, *one), g.weight(channels))
         bias = [g.weight(channels)] if data.draw(st.booleans(), "bias") else []
-        y = g("Conv", y, g.weight(channels, 1, k), *bias, group=channels, dilations=[d], pads=[before, (k - 1) * d - before])
+        pads = [*along([before], 0), *along([(k - 1) * d - before], 0)]
+        y = g("Conv", y, g.weight(channels, 1, *along([k], 1)), *bias, group=channels, dilations=along([d], 1), pads=pads)
         end = data.draw(st.sampled_from(["", "silu", "turned silu", "seen silu", "output", "Tanh"]), "end")
         if "silu" in end:
             gate = g("Sigmoid", y)
@@ -130,6 +141,12 @@ def conv(g: G, x: str, taps: int = 3, **attributes: object) -> str:
     return name
 
 
+def picture(g: G, x: str, width: int) -> str:
+    """``[N, C, S, width]``."""
+    y: str = g("Unsqueeze", x, g.ints(3))
+    return g("Concat", *[y] * width, axis=3)  # type: ignore[no-any-return]
+
+
 #: What keeps the plain form: the nodes behind an input of four channels.
 PLAIN: dict[str, Callable[[G, str], list[str]]] = {
     "two views": lambda g, x: [conv(g, x), conv(g, x, 5)],
@@ -139,7 +156,8 @@ PLAIN: dict[str, Callable[[G, str], list[str]]] = {
     "groups": lambda g, x: [g("Conv", x, g.weight(4, 2, 3), group=2, pads=[2, 0])],
     "several of each": lambda g, x: [g("Conv", x, g.weight(8, 1, 3), group=4, pads=[2, 0])],
     "a start": lambda g, x: [conv(g, g("Pad", x, g.ints(0, 0, 2, 0, 0, 0), g.const(0.5, np.float32)), pads=[0, 0])],
-    "two dimensions": lambda g, x: [g("Conv", g("Unsqueeze", x, g.ints(3)), g.weight(4, 1, 3, 1), group=4, pads=[2, 0, 0, 0])],
+    "two dimensions": lambda g, x: [g("Conv", picture(g, x, 3), g.weight(4, 1, 3, 1), group=4, pads=[2, 0, 0, 0])],
+    "a kernel of two": lambda g, x: [g("Conv", picture(g, x, 2), g.weight(4, 1, 3, 2), group=4, pads=[2, 0, 0, 0])],
 }
 
 
