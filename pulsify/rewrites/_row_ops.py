@@ -206,8 +206,6 @@ def _mask(g: Graph, node: ir.Node) -> Form | None:
     if views is None or value.size != 1 or node.attributes.get_int("axis") != views[0].time:
         return None
     x, y = views
-    if x.channels == 1:
-        return None  # along an axis of length 1 a runtime's Where takes one number at a time
 
     def build(rows: Rows, ins: list[ir.Value]) -> list[ir.Value]:
         return rows.pseudo("Mask", ins, node.outputs[0].name or "", **{**_attributes(node), "axis": x.axis})

@@ -84,7 +84,7 @@ class _Emitter:
         if "init" in node.attributes:
             state = slot.state
             flag = self.counters.started(len(state.shape), state.batch_axis)
-            before = self._choose(flag, past, node.attributes["init"].as_tensor(), f"{node.name}.past")
+            before = self._choose(flag, past, node.attributes["init"].as_tensor(), f"{node.name}.past", len(state.shape))
         whole = self.build.op("Concat", [before, source], f"{node.name}.frames", axis=axis)
         slot.present = self._cut(whole, axis, -history, END, f"present_{_identifier(slot.state.id)}")
         outputs = []
@@ -105,8 +105,10 @@ class _Emitter:
             fact = self.g.facts[node.inputs[0]]  # type: ignore[index]
             factor = a.get_tensor("value").dtype if a.get_int("product", 0) else None
             rank, time, batch = fact.rank, a.get_int("axis"), self.g.batch_axis(fact.shape)
-            if self.g.batch is None:
-                rank, time = rank - time, 0  # axes in front of time broadcast, and masks of more wires are equal
+            if self.g.batch is None and self.g.chunks.get(node.inputs[0], (1,) * rank)[time] != 1:  # type: ignore[arg-type]
+                # Axes in front of time broadcast, and masks of more wires are equal. A single frame keeps all its axes:
+                # see full_rank_scalars.py.
+                rank, time = rank - time, 0
             return *place, *ends, rank, time, batch, factor
         _, rank, batch = self._placed(node)
         return *place, *ends, rank, a.get_int("time"), batch, None
@@ -118,21 +120,21 @@ class _Emitter:
         if node.attributes.get_int("product", 0):
             self._swap(node, [self.build.op("Mul", [source, keep], f"{source.name}.real")])
             return
-        out = self._choose(keep, source, node.attributes.get_tensor("value"), f"{source.name}.real")
+        out = self._choose(keep, source, node.attributes.get_tensor("value"), f"{source.name}.real", self.g.facts[source].rank)
         self._swap(node, [out])
 
-    def _choose(self, keep: ir.Value, source: ir.Value, fill: ir.TensorProtocol, stem: str) -> ir.Value:
-        """``source`` where ``keep``, else the constant; through a type that Where takes."""
+    def _choose(self, keep: ir.Value, source: ir.Value, fill: ir.TensorProtocol, stem: str, rank: int) -> ir.Value:
+        """``source``, of the given rank, where ``keep``, else the constant; through a type that Where takes."""
         if fill.dtype.name in _WHERE:
-            return self.build.op("Where", [keep, source, self._fill(fill.numpy())], stem)
+            return self.build.op("Where", [keep, source, self._fill(fill.numpy(), rank)], stem)
         via = _VIA.get(fill.dtype.name, ir.DataType.INT32 if fill.dtype.is_integer() else ir.DataType.FLOAT)
         wide = self.build.op("Cast", [source], f"{stem}.wide", to=via)
-        chosen = self.build.op("Where", [keep, wide, self._fill(fill.numpy().astype(via.numpy()))], f"{stem}.chosen")
+        chosen = self.build.op("Where", [keep, wide, self._fill(fill.numpy().astype(via.numpy()), rank)], f"{stem}.chosen")
         return self.build.op("Cast", [chosen], stem, to=fill.dtype)
 
-    def _fill(self, array: np.ndarray) -> ir.Value:
+    def _fill(self, array: np.ndarray, rank: int) -> ir.Value:
         if array.size == 1:
-            return self.build.const(array, "fill", array.dtype)
+            return self.build.const(array.reshape([1] * rank), "fill", array.dtype)
         return self.build.initializer(ir.tensor(array), "fill")
 
     def _position(self, node: ir.Node) -> None:

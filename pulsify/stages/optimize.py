@@ -13,6 +13,7 @@ from pulsify.rewrites import (
     drop_dead,
     einsums,
     frame_rows,
+    full_rank_scalars,
     lift_convs,
     masks_as_products,
     plain_transposes,
@@ -29,11 +30,13 @@ _FASTER = (
     sums_of_products.apply,
 )  # fmt: skip
 
+_LAST = (lift_convs.apply, plain_transposes.apply, full_rank_scalars.apply, drop_dead.apply)
+
 #: Per level, in the order of application. A ring is faster than a history that moves, and has a counter besides.
 REWRITES: dict[str, tuple[Callable[[Graph], int], ...]] = {
     "none": (drop_dead.apply,),
-    "speed": (drop_dead.apply, *_FASTER, shared_memory.apply, lift_convs.apply, plain_transposes.apply, drop_dead.apply),
-    "size": (drop_dead.apply, *_FASTER, shared_memory.without_rings, lift_convs.apply, plain_transposes.apply, drop_dead.apply),
+    "speed": (drop_dead.apply, *_FASTER, shared_memory.apply, *_LAST),
+    "size": (drop_dead.apply, *_FASTER, shared_memory.without_rings, *_LAST),
 }
 
 
