@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from pulsify.rewrites._rows import Rows, RowView
 
-__all__ = ["GATHERED", "note", "shaped", "take"]
+__all__ = ["GATHERED", "note", "shaped", "stride", "take"]
 
 #: Frames gathered for windows from which on cutting them as blocks costs less.
 GATHERED = 256
@@ -26,7 +26,7 @@ def note(rows: Rows, v: ir.Value, like: ir.Value, shape: Sequence[Any]) -> ir.Va
 def take(rows: Rows, x: ir.Value, view: RowView, offsets: np.ndarray, stem: str) -> ir.Value:
     """Rows of K*C made of frames ``offsets [F, K]`` of x, which has the given frames."""
     frames, taps = offsets.shape
-    step = _stride(offsets)
+    step = stride(offsets)
     lines_up = taps % max(step, 1) == 0 and offsets[0, 0] == 0 and offsets[-1, -1] == view.frames - 1
     if taps > step > 1 and (lines_up or offsets.size >= GATHERED):
         return _blocks(rows, x, view, offsets, step, stem)
@@ -41,7 +41,7 @@ def take(rows: Rows, x: ir.Value, view: RowView, offsets: np.ndarray, stem: str)
     return shaped(rows, wire, frames, taps * view.channels, view, stem)
 
 
-def _stride(offsets: np.ndarray) -> int:
+def stride(offsets: np.ndarray) -> int:
     """How far windows of neighbouring frames are apart; 0 if there are none, or none such."""
     if len(offsets) < 2 or np.any(np.diff(offsets, axis=1) != 1) or np.any(np.diff(offsets[:, 0]) != offsets[1, 0] - offsets[0, 0]):
         return 0

@@ -12,6 +12,7 @@ from pulsify.rewrites import (
     causal_convs,
     drop_dead,
     einsums,
+    exponentials,
     frame_rows,
     full_rank_scalars,
     lift_convs,
@@ -21,6 +22,7 @@ from pulsify.rewrites import (
     short_sums,
     spread_frequencies,
     sums_of_products,
+    window_gathers,
 )
 
 __all__ = ["REWRITES", "optimize"]
@@ -30,7 +32,9 @@ _FASTER = (
     sums_of_products.apply,
 )  # fmt: skip
 
-_LAST = (lift_convs.apply, plain_transposes.apply, full_rank_scalars.apply, drop_dead.apply)
+_LAST = (
+    window_gathers.apply, exponentials.apply, lift_convs.apply, plain_transposes.apply, full_rank_scalars.apply, drop_dead.apply,
+)  # fmt: skip
 
 #: Per level, in the order of application. A ring is faster than a history that moves, and has a counter besides.
 REWRITES: dict[str, tuple[Callable[[Graph], int], ...]] = {
