@@ -20,6 +20,7 @@ from pulsify.rewrites import (
     plain_transposes,
     shared_memory,
     short_sums,
+    spectra_as_products,
     spread_frequencies,
     sums_of_products,
     window_gathers,
@@ -28,8 +29,8 @@ from pulsify.rewrites import (
 __all__ = ["REWRITES", "optimize"]
 
 _FASTER = (
-    einsums.apply, spread_frequencies.apply, short_sums.apply, masks_as_products.apply, causal_convs.apply, frame_rows.apply,
-    sums_of_products.apply,
+    spectra_as_products.apply, einsums.apply, spread_frequencies.apply, short_sums.apply, masks_as_products.apply,
+    causal_convs.apply, frame_rows.apply, sums_of_products.apply,
 )  # fmt: skip
 
 _LAST = (

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pulsify.api import convert
+from pulsify.rewrites import spectra_as_products
 from tests.contract_check import check
 from tests.graphs import G
 from tests.profiles import examples
@@ -71,3 +74,50 @@ def test_powers_of_spectra(op: str, axis: int, keep: int) -> None:
         y = g(op, g("Tanh", x), g.ints(axis), keepdims=keep)
         kinds[bins] = {n.op_type for n in check(g.model(g("Sqrt", g("Abs", y))), pulses=(1, 2, "P")).model.graph.node}
     assert op not in kinds[1024] and op in kinds[3]
+
+
+@given(data=st.data())
+@examples(25)
+def test_short_time_spectra(data: st.DataObject) -> None:
+    """Any hop, with and without a window, one- and two-sided, over signals of two shapes. (onnxruntime's own transforms of
+    lengths that are no power of two are too far from the truth to compare with.)"""
+    g = G()
+    size, hop = data.draw(st.sampled_from([2, 4, 8, 16, 32]), "size"), data.draw(st.integers(1, 12), "hop")
+    x = g.input("x", [data.draw(st.sampled_from([1, "N"])), "S", *data.draw(st.sampled_from([[], [1]]), "rank")])
+    window = data.draw(st.booleans(), "window")
+    rest = [g.weight(size)] if window else ["", g.const(size, "int64")]
+    y = g("STFT", x, g.const(hop, "int64"), *rest, onesided=data.draw(st.integers(0, 1), "onesided"))
+    pulse = hop * data.draw(st.sampled_from([1, 3]), "frames")
+    with mock.patch.object(spectra_as_products._Spectrum, "pays", True):
+        c = check(g.model(g("ReduceSumSquare", y, g.ints(-1))), "S", (pulse,))
+    assert "STFT" not in [n.op_type for n in c.model.graph.node]
+
+
+@given(data=st.data())
+@examples(25)
+def test_spectra_of_frames(data: st.DataObject) -> None:
+    """Transforms longer and shorter than the frames."""
+    g = G(opset=data.draw(st.sampled_from([17, 20]), "opset"))
+    taps = data.draw(st.integers(2, 12), "taps")
+    x = g("Unsqueeze", g.input("x", [data.draw(st.sampled_from([1, "N"])), "S", taps]), g.ints(3))
+    length = g.const(data.draw(st.sampled_from([2, 4, 8, 16]), "length"), "int64")
+    axis = {"axis": 2} if g.opset < 20 else {}
+    y = g("DFT", x, length, onesided=data.draw(st.integers(0, 1), "onesided"), **axis)
+    with mock.patch.object(spectra_as_products._Spectrum, "pays", True):
+        c = check(g.model(g("Tanh", y)), "S", (1, 3))
+    assert "DFT" not in [n.op_type for n in c.model.graph.node]
+
+
+@pytest.mark.parametrize(("size", "frames", "product"), [(64, 4, True), (512, 1, False), (2048, 8, False), (320, 8, False)])
+def test_where_a_product_is_faster(size: int, frames: int, product: bool) -> None:
+    """Short transforms of many windows."""
+    g = G()
+    y = g("STFT", g.input("x", [1, "S"]), g.const(size // 2, "int64"), g.weight(size))
+    kinds = [n.op_type for n in convert(g.model(g("Tanh", y)), axis="S", pulse=frames * (size // 2)).model.graph.node]
+    assert ("STFT" not in kinds) == product
+
+
+def test_a_dynamic_pulse_keeps_its_transforms() -> None:
+    g = G()
+    y = g("STFT", g.input("x", [1, "S"]), g.const(32, "int64"), g.weight(64))
+    assert "STFT" in [n.op_type for n in check(g.model(g("Tanh", y)), pulses=("P",)).model.graph.node]
