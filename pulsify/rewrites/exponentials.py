@@ -38,7 +38,7 @@ def _rewrite(rows: Rows, node: ir.Node) -> bool:
         return False
     if prod(d for d in shape if isinstance(d, int)) < _NUMBERS:
         return False
-    alpha, gamma = (node.attributes.get_float(k, usual) for k, usual in zip(("alpha", "gamma"), _USUAL[node.op_type]))
+    alpha, gamma = (node.attributes.get_float(k, usual) for k, usual in zip(("alpha", "gamma"), _USUAL[node.op_type], strict=True))
     name = out.name or "elu"
 
     def scalar(v: float) -> ir.Value:
@@ -49,7 +49,7 @@ def _rewrite(rows: Rows, node: ir.Node) -> bool:
         rows._loose(wire, x)
         return wire
 
-    low = op("Clip", [x, None, rows.const(0.0, np.float32, "zero")], "low")
+    low = op("Clip", [x, None, rows.const(np.zeros(()), np.float32, "zero")], "low")
     curve = op("Sub", [op("Exp", [low], "exp"), scalar(1.0)], "curve")
     if alpha == gamma == 1:
         wire = op("Max", [x, curve], "max")

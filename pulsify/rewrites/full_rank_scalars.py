@@ -6,8 +6,6 @@ are 1 in both operands; where one operand has none to leave out it goes number b
 
 from __future__ import annotations
 
-import onnx_ir as ir
-
 from pulsify.graph import Graph
 from pulsify.ops.elementwise import BINARY, COMPARE
 from pulsify.rewrites._rows import Rows

@@ -51,7 +51,8 @@ class _Spectrum:
     def matrix(self, window: np.ndarray) -> np.ndarray:
         """``[taps, 2*bins]``."""
         turns = np.outer(np.arange(self.taps), np.arange(self.bins)) % self.size * (2 * np.pi / self.size)
-        return (np.stack([np.cos(turns), -np.sin(turns)], axis=2) * window[:, None, None]).reshape(self.taps, -1).astype(np.float32)
+        parts: np.ndarray = np.stack([np.cos(turns), -np.sin(turns)], axis=2) * window[:, None, None]
+        return parts.reshape(self.taps, -1).astype(np.float32)
 
 
 def apply(g: Graph) -> int:
