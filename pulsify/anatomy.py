@@ -170,7 +170,7 @@ def _asked(s: Schedule, node: ir.Node, plan: Plan, window: Window, source: Point
     spliced = s.reads_source(source, node, plan)
     if spliced is not None:
         return spliced.least_delay(window)
-    return window.least_delay(max(s.delays[source], s.holds.get(node, s.delays[source])))
+    return window.least_delay(s.read(source, node))
 
 
 def _late(s: Schedule, point: Point) -> Fraction:

@@ -228,6 +228,8 @@ class Plan:
         inputs read frame by frame, as they come, into a memory; their result is no stream.
     ``ends``
         a result depends on where the stream ends: what it reads must not run ahead of what is certain.
+    ``last``
+        all that is remembered of what is consumed are its last frames, so many.
     ``memory``
         every output frame depends on all input frames before it, back to frame 0.
     ``lower``
@@ -247,6 +249,7 @@ class Plan:
     splice: Splice | None = None
     consumes: tuple[Need, ...] = ()
     ends: bool = False
+    last: int = 0
     memory: bool = False
     lower: Callable[[Any], Sequence[Any]] | None = None
     evaluate: Callable[[Sequence[Any]], Sequence[Any]] | None = None

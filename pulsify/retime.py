@@ -180,7 +180,7 @@ class _Program:
         if summary:
             # Its last frame, and how long after the end it comes, stay.
             for p in ins:
-                self._limit(p, max(s.delays[p], s.holds.get(node, s.delays[p])))
+                self._limit(p, max(s.delays[p], s.read(p, node)))
         for q in outs:
             if summary:
                 self._limit(q, s.delays[q])
@@ -212,7 +212,7 @@ class _Program:
             assert plan.pad is not None and node.inputs[0] is not None
             axis, before, _ = plan.pad
             p, q = (node.inputs[0], axis), (node.outputs[0], axis)
-            read, want = max(s.delays[p], s.holds.get(node, s.delays[p])), s.demand.get(q)
+            read, want = s.read(p, node), s.demand.get(q)
             if read <= 0 and want is not None and before > want.low:
                 self._limit(p, 0)
             if s.delays[q] != read - before:
@@ -271,7 +271,7 @@ class _Program:
             v = node.inputs[need.input]
             assert v is not None
             p = (v, need.axis)
-            self._read(p, Affine(None, 0, max(s.delays[p], s.holds.get(node, s.delays[p]))))
+            self._read(p, Affine(None, 0, s.read(p, node)), node in s.ahead)
         for stream in plan.streams:
             q = (node.outputs[stream.output], stream.axis)
             if q not in s.delays or plan.kind == "splice":

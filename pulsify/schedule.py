@@ -76,6 +76,12 @@ class Spliced:
     base: int
     reach: Reach
 
+    @property
+    def begins(self) -> bool:
+        """Whether the frames beside the stream are nothing but what its history begins with: static ones in front of a
+        stream that comes on time."""
+        return self.splice.mode == "join" and self.splice.after == 0 and self.base + self.splice.before == 0
+
     def least_delay(self, w: Window) -> int:
         """The steady delay, and the wait of the first block for what its mirrored frames are made of."""
         steady = w.least_delay(self.base)
@@ -98,13 +104,21 @@ class Schedule:
     masks: dict[ir.Node, tuple[bool, bool]] = field(default_factory=dict)
     #: Raised input delays: what a Pad that writes the end needs of its source.
     holds: dict[ir.Node, int] = field(default_factory=dict)
+    #: Negative input delays: the last frames of a stream with static ones in front, which are announced.
+    ahead: dict[ir.Node, int] = field(default_factory=dict)
     prologues: Prologues = field(default_factory=Prologues)
     splices: dict[Point, Spliced] = field(default_factory=dict)
 
     def reads_source(self, point: Point, node: ir.Node, plan: Plan) -> Spliced | None:
         """Whether a node makes what it needs of a spliced wire from that wire's source."""
         windows = plan.kind in ("op", "slice", "stride", "window") and not plan.consumes and node not in self.holds
-        return self.splices.get(point) if windows else None
+        return self.splices.get(point) if windows or node in self.ahead else None
+
+    def read(self, point: Point, node: ir.Node) -> int:
+        """The delay at which a node reads what it takes frame by frame, or waits for its end with."""
+        if node in self.ahead:
+            return self.ahead[node]
+        return max(self.delays[point], self.holds.get(node, self.delays[point]))
 
 
 def make_plans(g: Graph, obstacles: list[PulsifyError] | None = None) -> dict[ir.Node, Plan]:
@@ -282,7 +296,7 @@ def _least(s: Schedule, node: ir.Node, plan: Plan, need: Need, point: Point, out
     spliced = s.reads_source(point, node, plan)
     if spliced is not None:
         return spliced.least_delay(need.window)
-    return need.window.least_delay(max(s.delays[point], s.holds.get(node, s.delays[point])))
+    return need.window.least_delay(s.read(point, node))
 
 
 def _splice(g: Graph, s: Schedule, plan: Plan, source: Point, out: Point) -> None:
@@ -303,6 +317,10 @@ def _hold(g: Graph, s: Schedule, node: ir.Node, plan: Plan) -> None:
         point = (source, need.axis)
         if point in s.delays:
             least = certain_delay(g.length(source, need.axis), s.rates[point], g.symbol)
+            spliced = s.splices.get(point)
+            if plan.last and spliced is not None and spliced.begins and least <= spliced.base:
+                s.ahead[node] = spliced.base
+                continue
             s.holds[node] = max(s.holds.get(node, 0), s.delays[point], least)
 
 

@@ -1,10 +1,12 @@
 """The pseudo-operators of a pulsed graph, and their shape laws on what one pulse holds.
 
 ============== =======================================================================================
-PulseV2Buffer  adds history (``overlap``) and ``delay`` to a wire: frames ``[n*T - d - delay - overlap, ..)``
+PulseV2Buffer  adds history (``overlap``) and ``delay`` to a wire: frames ``[n*T - d - delay - overlap, ..)``; a second
+               input is what the history ends with before the first pulse
 PulseV2Pad     writes a value where frames lie outside the stream; moves the delay back by ``before``
 PulseV2Slice   nothing but bookkeeping: the delay grows by ``start``
-Delay          all histories of one wire in one state; one output per view
+Delay          all histories of one wire in one state; one output per view, and per number of ``last`` frames
+Last           the last real frames so far
 Mask           writes a value where frames lie outside the stream
 Position       the index of every frame of a pulse, per batch row
 Valid          which frames of a pulse are real, per batch row
@@ -44,9 +46,8 @@ class Buffer(Pseudo):
     def infer(self, n: NodeView) -> list[WireFact]:
         f, axis = n.fact(0), n.attr("axis")
         views = zip(_many(n.attr("delay")), _many(n.attr("overlap")), strict=True)
-        return [
-            WireFact(f.dtype, tuple(d + o if a == axis else d for a, d in enumerate(n.shape(0)))) for _, o in views
-        ]
+        sizes = [*(n.shape(0)[axis] + o for _, o in views), *n.attr("last", ())]
+        return [WireFact(f.dtype, tuple(s if a == axis else d for a, d in enumerate(n.shape(0)))) for s in sizes]
 
 
 class Shaped(Pseudo):
@@ -59,7 +60,9 @@ class Shaped(Pseudo):
         return [WireFact(self.dtype, tuple(_dim(d) for d in n.attr("shape", ())))]
 
 
-class Take(Pseudo):
+class Shown(Pseudo):
+    """Its shape is its attribute, its type its input's."""
+
     def infer(self, n: NodeView) -> list[WireFact]:
         return [WireFact(n.fact(0).dtype, tuple(_dim(d) for d in n.attr("shape")))]
 
@@ -86,6 +89,6 @@ register(SameShape(), "PulseV2Pad", "PulseV2Slice", "Mask")
 register(Buffer(), "PulseV2Buffer", "Delay")
 register(Shaped(ir.DataType.INT64), "Position", "Length", "Count", "Bound", "Source")
 register(Shaped(ir.DataType.BOOL), "Valid", "Started")
-register(Take(), "Take")
+register(Shown(), "Take", "Last")
 register(Store(), "Store")
 register(State(), "State")

@@ -157,24 +157,18 @@ class Slice(Rule):
         if isinstance(back, Dim):
             n.refuse(f"{keeps}, from frame {start} on: neither its first nor its last ones", axis=axis)
         frames = [int(back) + step * j for j in range(int(count))]
-        return Plan((), kind="custom", consumes=(need,), ends=True, lower=lambda low: _last(low, axis, frames))
+        return Plan((), kind="custom", consumes=(need,), ends=True, last=-min(frames), lower=lambda low: _last(low, axis, frames))
 
 
 def _placed(numbers: list[int], rank: int, axis: int) -> np.ndarray:
     return np.asarray(numbers).reshape([-1 if a == axis else 1 for a in range(rank)])
 
 
-def _memory(low: Any, axis: int, count: int) -> tuple[ir.Value, ir.Value, list[DimLike]]:
-    """A memory of so many frames, and those frames in front of the pulse."""
-    fact = low.facts[0]
+def _first(low: Any, axis: int, frames: list[int]) -> list[ir.Value]:
+    fact, rank, count = low.facts[0], low.facts[0].rank, len(frames)
     shape = [count if a == axis else d for a, d in enumerate(fact.shape)]
     past = low.state("frames", shape, fact.dtype, "cache")
-    return past, low.op("Concat", [past, low.inputs[0]], axis=axis), shape
-
-
-def _first(low: Any, axis: int, frames: list[int]) -> list[ir.Value]:
-    rank, count = low.facts[0].rank, len(frames)
-    past, whole, shape = _memory(low, axis, count)
+    whole = low.op("Concat", [past, low.inputs[0]], axis=axis)
     here = low.position(0, axis)
     first, last = (low.op("Gather", [here, low.const([i])], stem, axis=axis) for i, stem in ((0, "first"), (-1, "last")))
     wanted = low.const(_placed(frames, rank, axis))
@@ -189,18 +183,11 @@ def _first(low: Any, axis: int, frames: list[int]) -> list[ir.Value]:
 
 
 def _last(low: Any, axis: int, frames: list[int]) -> list[ir.Value]:
-    rank, count = low.facts[0].rank, -min(frames)
-    past, whole, shape = _memory(low, axis, count)
-    batch = low.batch_axis(low.facts[0].shape)
-    real = low.bound(0, axis, end=True)
-    place = [a for a in range(rank) if a != (axis if batch is None else batch)]
-    real = low.op("Unsqueeze", [real, low.const(place)], "real") if place else real
-    index = low.op("Add", [real, low.const(_placed(list(range(count)), rank, axis))], "index")
-    present = low.take(whole, index, axis, shape)
-    low.store(past, present)
+    count = -min(frames)
+    last = low.last(0, axis, count)
     if frames == list(range(-count, 0)):
-        return [present]
-    return [low.op("Gather", [present, low.const([count + f for f in frames])], "frames", axis=axis)]
+        return [last]
+    return [low.op("Gather", [last, low.const([count + f for f in frames])], "frames", axis=axis)]
 
 
 register(Slice(), "Slice")

@@ -167,10 +167,13 @@ def _broadcast(a: np.ndarray, y: RowView, scalar: bool) -> np.ndarray | None:
 
 
 def _delay(g: Graph, node: ir.Node) -> Form | None:
-    source = node.inputs[0]
-    x = row_view(g, source)
-    views = [row_view(g, v) for v in node.outputs]
-    if x is None or source is None or any(v is None for v in views) or node.attributes.get_int("axis") != x.time:
+    source, lasts = node.inputs[0], node.attributes.get_ints("last", ())
+    x, streams = row_view(g, source), node.outputs[: len(node.outputs) - len(lasts)]
+    views = [row_view(g, v) for v in streams]
+    if x is None or source is None or not views or any(v is None for v in views) or node.attributes.get_int("axis") != x.time:
+        return None
+    first = node.inputs[1] if len(node.inputs) > 1 else None
+    if first is not None and not _static_rows(g, first, x):
         return None
 
     def build(rows: Rows, ins: list[ir.Value]) -> list[ir.Value]:
@@ -178,7 +181,11 @@ def _delay(g: Graph, node: ir.Node) -> Form | None:
         changed: dict[str, Any] = {"axis": x.axis}
         if init is not None:
             changed["init"] = ir.AttrTensor("init", ir.tensor(_rows_of(np.asarray(init.as_tensor().numpy()), x)))
+        if first is not None:
+            ins = [*ins, rows.static(first, x)]
         made = rows.pseudo("Delay", ins, f"{source.name}.rows.delay", len(node.outputs), **{**_attributes(node), **changed})
+        for count, old, wire in zip(lasts, node.outputs[len(views) :], made[len(views) :], strict=True):
+            rows.leave(wire, old, replace(x, frames=count))
         (slot,) = (s for s in g.slots if s.state.id == node.name)
         new = made[0].producer()
         assert new is not None
@@ -188,9 +195,17 @@ def _delay(g: Graph, node: ir.Node) -> Form | None:
         if x.batch is not None:
             shape = (g.batch or "", *shape)
         slot.state = replace(slot.state, shape=shape, axis=x.axis, batch_axis=None if x.batch is None else 0)
-        return made
+        return made[: len(views)]
 
-    return Form((source,), tuple(zip(node.outputs, views)), build)  # type: ignore[arg-type]
+    return Form((source,), tuple(zip(streams, views)), build)  # type: ignore[arg-type]
+
+
+def _static_rows(g: Graph, v: ir.Value, x: RowView) -> bool:
+    """Whether static frames lie like those of a stream."""
+    shape = g.facts[v].shape
+    return shape is not None and len(shape) == x.rank and all(
+        a in (x.time, x.batch) or d == (x.channels if a == x.channel else 1) for a, d in enumerate(shape)
+    )
 
 
 def _rows_of(a: np.ndarray, x: RowView) -> np.ndarray:

@@ -8,7 +8,7 @@ rows (im2col), a transposed convolution another, and what only moves axes is not
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -136,7 +136,28 @@ class Rows:
             self.form[v] = self._to_rows(v, view)
         return self.form[v]
 
+    def static(self, v: ir.Value, like: RowView) -> ir.Value:
+        """Static frames whose axes lie like those of a stream, in row form."""
+        shape = self.g.facts[v].shape
+        assert shape is not None
+        view = replace(like, frames=int(shape[like.time]))  # type: ignore[arg-type]
+        if v not in self.form:
+            self.form[v] = self._moved(v, view)
+            if self.form[v] is not v:
+                rows: tuple[DimLike, ...] = () if view.batch is None else (shape[view.batch],)
+                self.g.facts[self.form[v]] = WireFact(self.g.facts[v].dtype, (*rows, view.frames, view.channels))
+        return self.form[v]
+
+    def leave(self, wire: ir.Value, old: ir.Value, view: RowView) -> None:
+        """Static frames in row form take the place of ``old``, whose axes lie like those of a stream."""
+        self._loose(wire, old)
+        self.replace(old, self.from_rows(wire, old, view))
+
     def _to_rows(self, v: ir.Value, view: RowView) -> ir.Value:
+        wire = self._moved(v, view)
+        return wire if wire is v else self.declare(wire, self.g.facts[v].dtype, view, view.channels)
+
+    def _moved(self, v: ir.Value, view: RowView) -> ir.Value:
         if view.plain:
             return v
         wire, stem = v, f"{v.name}.rows"
@@ -150,7 +171,8 @@ class Rows:
         if not view.transposed or view.channel is None:
             target = ([] if view.batch is None else [-1]) + [view.frames, view.channels]
             (wire,) = self.node("Reshape", [wire, self.const(target)], stem)
-        return self.declare(wire, self.g.facts[v].dtype, view, view.channels)
+        wire.type = ir.TensorType(self.g.facts[v].dtype)
+        return wire
 
     def _shaped(self, wire: ir.Value, like: ir.Value, view: RowView, axes: Sequence[int], stem: str) -> ir.Value:
         """A wire with these axes of the view, none of which is left out or added that is longer than 1."""

@@ -61,7 +61,7 @@ def _groups(g: Graph) -> dict[tuple[int, ir.DataType, bool], list[Source]]:
     slots = {slot.state.id: slot for slot in g.slots}
     groups: dict[tuple[int, ir.DataType, bool], list[Source]] = {}
     for node in g.graph:
-        if node.domain == DOMAIN and node.op_type == "Delay" and "init" not in node.attributes and node.inputs[0] is not None:
+        if node.domain == DOMAIN and node.op_type == "Delay" and _plain(node) and node.inputs[0] is not None:
             view, before = row_view(g, node.inputs[0]), node.inputs[0].producer()
             # A history of a history reads what another one gives: it stays by itself.
             chained = before is not None and before.domain == DOMAIN and before.op_type == "Delay"
@@ -70,6 +70,11 @@ def _groups(g: Graph) -> dict[tuple[int, ir.DataType, bool], list[Source]]:
                 key = (view.channels, slot.state.dtype, slot.state.zeros_read)
                 groups.setdefault(key, []).append(_source(node, view, slot))
     return groups
+
+
+def _plain(node: ir.Node) -> bool:
+    """Whether a history begins with zeros and moves on with every pulse."""
+    return "init" not in node.attributes and "last" not in node.attributes and len(node.inputs) == 1
 
 
 def _source(node: ir.Node, view: RowView, slot: StateSlot) -> Source:

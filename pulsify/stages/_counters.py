@@ -311,6 +311,18 @@ class Counters:
 
         return self._once(key, make)
 
+    def kept(self, rate: Fraction, length: DimLike, count: int) -> tuple[ir.Value, ir.Value]:
+        """Where the last ``count`` real frames lie in so many remembered ones and the pulse: ``[r, r + count)``, r the real
+        frames of the pulse; ``[1]`` each, of a model without a batch."""
+        real = self.bound(rate, 0, length, end=True)
+        return real, self._once(("kept", real, count), lambda: self.build.op("Add", [real, self.build.const([count])], "last.end"))
+
+    def kept_rows(self, rate: Fraction, length: DimLike, count: int, rank: int, axis: int, batch_axis: int) -> ir.Value:
+        """The same per row of a batch: the numbers ``r .. r + count - 1``, int64 ``[.., N, .., count, ..]``."""
+        row = self._place(self.bound(rate, 0, length, end=True), rank, batch_axis)
+        steps = self.build.const(np.arange(count).reshape([-1 if a == axis else 1 for a in range(rank)]), "steps")
+        return self._once(("kept", row, steps), lambda: self.build.op("Add", [row, steps], "last.index"))
+
     def _frames(self, rate: Fraction) -> ir.Value:
         """Frames of a wire per pulse: a scalar."""
         assert self.g.pulse is not None

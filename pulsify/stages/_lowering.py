@@ -107,8 +107,7 @@ class Lowering:
         region = self._w.new.regions.get(wire, {}).get(axis)
         if region is not None:
             return region.delay
-        own = self._w.s.delays[v, axis]
-        return max(own, self._w.s.holds.get(self.node, own))
+        return self._w.s.read((v, axis), self.node)
 
     def _place(self, k: int, axis: int) -> dict[str, Any]:
         """Attributes that place a mask on one pulse of input k."""
@@ -212,6 +211,13 @@ class Lowering:
         return self.op(
             "State", [], role, domain=DOMAIN, id=state.id, dtype=int(dtype), shape=[str(d) for d in sizes]
         )
+
+    def last(self, k: int, axis: int, count: int) -> ir.Value:
+        """The last ``count`` real frames of input k so far, this pulse included: a static wire. It is a memory of its own,
+        or what a buffer of the same wire holds anyway."""
+        shape = [count if a == axis else d for a, d in enumerate(self.facts[k].shape)]  # type: ignore[union-attr,arg-type]
+        place = self._place(k, axis) | {"shape": [str(d) for d in shape], "count": count, "axis": axis}
+        return self.op("Last", [self.inputs[k]], "last", domain=DOMAIN, **place)
 
     def store(self, past: ir.Value, present: ir.Value) -> None:
         """The value a state has after this pulse."""

@@ -46,6 +46,8 @@ class Wires(ABC):
         self.varies: dict[object, bool] = {}
         #: Static wires that summarise the stream so far.
         self.running: set[ir.Value] = set()
+        #: Whether a result is the last frames of a stream, which a buffer may hold anyway.
+        self.lasts = any(plan.last for plan in s.plans.values())
         self.sizes: dict[DimLike, ir.Value] = {}
 
     # -- wires ---------------------------------------------------------------------------------------------------
@@ -265,15 +267,23 @@ class Wires(ABC):
             raise InternalError(f"{node.name!r} makes blocks of {w.up} frames and is scheduled at {delay}")
         back = w.stride * (delay // w.up) + w.before  # the first frame needed is [n*T - back
         end = back + w.stride - w.span  # and the last chunk frame n*(T+1) - end)
+        until = self._until(source, need.axis, back, w.span)
         if wire is None:
-            return spliced(self, source, need.axis, end, back - end)
+            return spliced(self, source, need.axis, end, back - end, until)
         if end < have:
             raise InternalError(f"{node.name!r} is scheduled before its input {source.name!r} arrives")
         shift = have if end - have < w.stride and not w.whole else end
-        return self.behind(source, need.axis, shift - have, back - shift, node, wire)
+        return self.behind(source, need.axis, shift - have, back - shift, node, wire, until)
 
-    def behind(self, source: ir.Value, axis: int, extra: int, overlap: int, node: ir.Node, wire: ir.Value) -> ir.Value:
-        """``wire`` with more delay and history."""
+    def _until(self, source: ir.Value, axis: int, back: int, span: int) -> str:
+        """The last first frame ``n*T`` of a pulse in which a window ``[n*T - back, n*T - back + span)`` ends within the wire;
+        empty where nobody asks."""
+        return str(self.g.length(source, axis) + back - span) if self.lasts else ""
+
+    def behind(
+        self, source: ir.Value, axis: int, extra: int, overlap: int, node: ir.Node, wire: ir.Value, until: str = ""
+    ) -> ir.Value:
+        """``wire`` with more delay and history. ``until``: see :meth:`_until`."""
         if extra == 0 and overlap == 0:
             return wire
         have = self.s.delays[source, axis]
@@ -293,6 +303,8 @@ class Wires(ABC):
         if init is not None:
             attributes["init"] = init
         attributes["reads_zeros"] = self._reads_zeros(source, have, extra + overlap)
+        if until:
+            attributes["until"] = until
         return self.op(
             "PulseV2Buffer", [wire], f"{node.name}.buffer", fact, regions, DOMAIN, **attributes
         )

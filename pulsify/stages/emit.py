@@ -13,7 +13,7 @@ import numpy as np
 import onnx_ir as ir
 
 from pulsify import contract
-from pulsify.facts import Splice
+from pulsify.facts import Shape, Splice, State
 from pulsify.graph import DOMAIN, Graph, NodeBuilder, StateSlot
 from pulsify.rewrites.fix_shapes import END
 from pulsify.stages._counters import Counters, parse_length, parse_rate
@@ -77,21 +77,40 @@ class _Emitter:
         assert source is not None
         axis = node.attributes.get_int("axis")
         views = list(zip(node.attributes.get_ints("delay"), node.attributes.get_ints("overlap"), strict=True))
-        history = max(d + o for d, o in views)
+        history = int(slot.state.shape[axis])
         past = ir.Value(name=self.build.unique(f"past_{_identifier(slot.state.id)}"), type=ir.TensorType(slot.state.dtype))
         slot.past = past
-        before = past
-        if "init" in node.attributes:
-            state = slot.state
+        before, state = past, slot.state
+        first = node.attributes["init"].as_tensor() if "init" in node.attributes else node.inputs[1] if len(node.inputs) > 1 else None
+        if first is not None:
             flag = self.counters.started(len(state.shape), state.batch_axis)
-            before = self._choose(flag, past, node.attributes["init"].as_tensor(), f"{node.name}.past", len(state.shape))
+            before = self._choose(flag, past, first, f"{node.name}.past", len(state.shape), axis, history)
         whole = self.build.op("Concat", [before, source], f"{node.name}.frames", axis=axis)
-        slot.present = self._cut(whole, axis, -history, END, f"present_{_identifier(slot.state.id)}")
+        lasts = node.attributes.get_ints("last", ())
+        stem = f"present_{_identifier(state.id)}"
+        slot.present = self._held(node, state, past, whole, history, stem) if lasts else self._cut(whole, axis, -history, END, stem)
         outputs = []
-        for (delay, overlap), out in zip(views, node.outputs, strict=True):
+        for (delay, overlap), out in zip(views, node.outputs):
             start, end = history - delay - overlap, -delay if delay else END
             outputs.append(whole if (start, end) == (0, END) else self._cut(whole, axis, start, end, f"{out.name}.view"))
+        for count, out in zip(lasts, node.outputs[len(views) :], strict=True):
+            if count < history:
+                outputs.append(self._cut(slot.present, axis, -count, END, f"{out.name}.view"))
+            else:
+                outputs.append(self.build.op("Identity", [slot.present], f"{out.name}.view") if out.is_graph_output() else slot.present)
         self._swap(node, outputs)
+
+    def _held(self, node: ir.Node, state: State, past: ir.Value, whole: ir.Value, history: int, stem: str) -> ir.Value:
+        """The last real frames: ``whole[r : r + history]``, r the real ones of this pulse, per row."""
+        assert state.axis is not None
+        rank, axis, batch = len(state.shape), state.axis, state.batch_axis
+        end = parse_rate(node.attributes.get_string("rate")), parse_length(node.attributes.get_string("end")), history
+        if batch is None:
+            return self.build.op("Slice", [whole, *self.counters.kept(*end), self.build.const([axis])], stem)
+        index = self.counters.kept_rows(*end, rank, axis, batch)
+        if rank > 2:
+            index = self.build.op("Expand", [index, self.build.op("Shape", [past], f"{stem}.shape")], f"{stem}.index")
+        return self.build.op("GatherElements", [whole, index], stem, axis=axis)
 
     def _cut(self, wire: ir.Value, axis: int, start: int, end: int, stem: str) -> ir.Value:
         return self.build.op("Slice", [wire, *(self.build.const([v]) for v in (start, end, axis))], stem)
@@ -123,14 +142,41 @@ class _Emitter:
         out = self._choose(keep, source, node.attributes.get_tensor("value"), f"{source.name}.real", self.g.facts[source].rank)
         self._swap(node, [out])
 
-    def _choose(self, keep: ir.Value, source: ir.Value, fill: ir.TensorProtocol, stem: str, rank: int) -> ir.Value:
-        """``source``, of the given rank, where ``keep``, else the constant; through a type that Where takes."""
-        if fill.dtype.name in _WHERE:
-            return self.build.op("Where", [keep, source, self._fill(fill.numpy(), rank)], stem)
-        via = _VIA.get(fill.dtype.name, ir.DataType.INT32 if fill.dtype.is_integer() else ir.DataType.FLOAT)
-        wide = self.build.op("Cast", [source], f"{stem}.wide", to=via)
-        chosen = self.build.op("Where", [keep, wide, self._fill(fill.numpy().astype(via.numpy()), rank)], f"{stem}.chosen")
-        return self.build.op("Cast", [chosen], stem, to=fill.dtype)
+    def _choose(
+        self, keep: ir.Value, source: ir.Value, other: ir.TensorProtocol | ir.Value, stem: str, rank: int, axis: int = 0, frames: int = 0
+    ) -> ir.Value:
+        """``source``, of the given rank, where ``keep``, else the constant, or the last ``frames`` of a static wire (zeros in front of it where it
+        is shorter); through a type that Where takes."""
+        if isinstance(other, ir.Value) and other.const_value is not None:
+            other = ir.tensor(_last_of(np.asarray(other.const_value.numpy()), axis, frames), dtype=other.const_value.dtype)
+        dtype = other.dtype if not isinstance(other, ir.Value) else self.g.facts[other].dtype
+        via = dtype
+        if dtype.name not in _WHERE:
+            via = _VIA.get(dtype.name, ir.DataType.INT32 if dtype.is_integer() else ir.DataType.FLOAT)
+            source = self.build.op("Cast", [source], f"{stem}.wide", to=via)
+        if isinstance(other, ir.Value):
+            shape = self.g.facts[other].shape
+            assert shape is not None
+            other = other if via == dtype else self.build.op("Cast", [other], f"{stem}.first", to=via)
+            fill = self._fitted(other, shape, axis, frames, via)
+        else:
+            fill = self._fill(other.numpy() if via == dtype else other.numpy().astype(via.numpy()), rank)
+        if via == dtype:
+            return self.build.op("Where", [keep, source, fill], stem)
+        chosen = self.build.op("Where", [keep, source, fill], f"{stem}.chosen")
+        return self.build.op("Cast", [chosen], stem, to=dtype)
+
+    def _fitted(self, wire: ir.Value, shape: Shape, axis: int, frames: int, dtype: ir.DataType) -> ir.Value:
+        """The last frames of a static wire, or all of them behind zeros."""
+        missing = frames - int(shape[axis])  # type: ignore[arg-type]
+        stem = f"{wire.name}.fitted"
+        if missing <= 0:
+            return self._cut(wire, axis, -frames, END, stem) if missing else wire
+        if all(isinstance(d, int) for d in shape):
+            zeros = np.zeros([missing if a == axis else int(d) for a, d in enumerate(shape)], dtype.numpy())  # type: ignore[arg-type]
+            return self.build.op("Concat", [self.build.const(zeros, "zeros", zeros.dtype), wire], stem, axis=axis)
+        pads = self.build.const([missing * (a == axis) for a in range(2 * len(shape))], "pads")
+        return self.build.op("Pad", [wire, pads], stem)
 
     def _fill(self, array: np.ndarray, rank: int) -> ir.Value:
         if array.size == 1:
@@ -235,6 +281,14 @@ class _Emitter:
         name = "present_" + slot.past.name.removeprefix("past_")
         if slot.present.name != name:
             slot.present.name = name if name not in self.build.names else self.build.unique(name)
+
+
+def _last_of(array: np.ndarray, axis: int, frames: int) -> np.ndarray:
+    """The last frames, zeros in front of them where there are fewer."""
+    missing = frames - array.shape[axis]
+    if missing <= 0:
+        return np.take(array, range(-missing, array.shape[axis]), axis)
+    return np.pad(array, [(missing * (a == axis), 0) for a in range(array.ndim)])
 
 
 def _identifier(text: str) -> str:

@@ -178,7 +178,7 @@ class _Builder(Wires):
                 continue
             # Every stream that reads this input must agree on how.
             asks = {
-                (need.axis, need.window, max(s.delays[v, need.axis], s.holds.get(node, s.delays[v, need.axis]))): None
+                (need.axis, need.window, s.read((v, need.axis), node)): None
                 for need in plan.consumes
                 if need.input == k
             }
@@ -297,8 +297,7 @@ class _Builder(Wires):
             for need in (*plan.consumes, *(n for st in plan.streams for n in st.needs)):
                 source = node.inputs[need.input]
                 assert source is not None
-                have = self.s.delays[source, need.axis]
-                delay = max(have, self.s.holds.get(node, have))
+                delay = self.s.read((source, need.axis), node)
                 rate = self.s.rates[source, need.axis]
                 form = law(self.g.length(source, need.axis), self.g.symbol)
                 assert form is not None

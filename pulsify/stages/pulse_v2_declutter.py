@@ -50,7 +50,8 @@ class _Lower:
             a, out = node.attributes, node.outputs[0]
             ints = (a.get_int(k) for k in ("axis", "delay", "overlap", "reads_zeros"))
             init = a["init"].as_tensor().tobytes() if "init" in a else None
-            first = seen.setdefault((node.inputs[0], *ints, init), out)
+            until = a.get_string("until", "")
+            first = seen.setdefault((*node.inputs, *ints, init, until), out)
             if first is not out:
                 out.replace_all_uses_with(first)
                 self._forget(node)
@@ -140,26 +141,68 @@ class _Lower:
     # -- buffers -------------------------------------------------------------------------------------------------
 
     def buffers(self) -> None:
+        for node in list(self.g.graph):
+            if node.domain == DOMAIN and node.op_type == "PulseV2Buffer":
+                self._compose(node)
         found: dict[tuple[ir.Value, int], list[ir.Node]] = {}
         for node in list(self.g.graph):
-            if node.domain != DOMAIN or node.op_type != "PulseV2Buffer":
+            if node.domain != DOMAIN or node.op_type not in ("PulseV2Buffer", "Last"):
                 continue
-            node = self._ahead(node)
+            if node.op_type == "PulseV2Buffer":
+                node = self._ahead(node)
             source = node.inputs[0]
             assert source is not None
             while len(self.masked.get(source, ())) == 1:
                 source = self.masked[source][0]
                 node.replace_input_with(0, source)
             axis = node.attributes.get_int("axis")
-            if node.attributes.get_int("delay") + node.attributes.get_int("overlap") <= 0:
+            if _history(node) <= 0:
                 self._crop(node, axis)
                 continue
             found.setdefault((source, axis), []).append(node)
         for (_, axis), group in found.items():
             for nodes in _by_content(group, axis):
-                wire = nodes[0].inputs[0]  # what a buffer made may have become its Delay's by now
-                assert wire is not None
-                self._delay(wire, axis, nodes)
+                for together in self._held(nodes):
+                    wire = together[0].inputs[0]  # what a buffer made may have become its Delay's by now
+                    assert wire is not None
+                    self._delay(wire, axis, together)
+
+    def _compose(self, node: ir.Node) -> None:
+        """A history of a stream that begins with static frames is one of the stream itself: ``Buffer(Buffer(x, first, d, 0),
+        e, o) = Buffer(x, first, d + e, o)``, for all the static frames are in the history of d frames, and only zeros before
+        them."""
+        source, a = node.inputs[0], node.attributes
+        inner = None if source is None else source.producer()
+        if inner is None or inner.domain != DOMAIN or inner.op_type != "PulseV2Buffer" or len(inner.inputs) < 2 or len(node.inputs) > 1:
+            return
+        x, first = inner.inputs
+        assert x is not None and first is not None
+        axis, delay = (inner.attributes.get_int(k) for k in ("axis", "delay"))
+        shape = self.g.facts[first].shape
+        if inner.attributes.get_int("overlap") or a.get_int("axis") != axis or "init" in a or shape is None or delay < int(shape[axis]):  # type: ignore[arg-type]
+            return
+        a.add(ir.AttrInt64("delay", a.get_int("delay") + delay))
+        node.resize_inputs(2)
+        node.replace_input_with(0, x)
+        node.replace_input_with(1, first)
+        if not inner.outputs[0].uses() and not inner.outputs[0].is_graph_output():
+            self._forget(inner)
+
+    def _held(self, nodes: list[ir.Node]) -> list[list[ir.Node]]:
+        """Those that can share a state: last frames stay where they are once the stream has ended, so a history may do so
+        only if no frame that counts is read of it after the pulse in which the stream ends."""
+        lasts: dict[tuple[str, str], list[ir.Node]] = {}
+        for node in nodes:
+            if node.op_type == "Last":
+                lasts.setdefault(_end(node), []).append(node)
+        views = [node for node in nodes if node.op_type != "Last"]
+        if not views or not lasts:
+            return [views, *lasts.values()] if views else list(lasts.values())
+        key, *others = lasts
+        end = parse(key[1])
+        still = all("until" in n.attributes and self.g.assume.at_most(parse(n.attributes.get_string("until")), end) for n in views)
+        groups = [lasts[k] for k in others]
+        return [[*views, *lasts[key]], *groups] if still else [views, lasts[key], *groups]
 
     def _ahead(self, node: ir.Node) -> ir.Node:
         """``Buffer(Reshape(x)) = Reshape(Buffer(x))`` where the Reshape merges the batch with another axis: a state has
@@ -203,6 +246,15 @@ class _Lower:
     def _crop(self, node: ir.Node, axis: int) -> None:
         """A region that lies inside one chunk of its source: no history, only fewer frames."""
         delay, overlap = (node.attributes.get_int(k) for k in ("delay", "overlap"))
+        first = node.inputs[1] if len(node.inputs) > 1 else None
+        if first is not None and not delay and not overlap:
+            # All of the chunk, behind the static frames: they matter to who keeps the last frames.
+            for user, _ in list(node.outputs[0].uses()):
+                if user.domain == DOMAIN and user.op_type == "Last":
+                    user.resize_inputs(2)
+                    user.replace_input_with(1, first)
+            self.drop(node)
+            return
         node.op_type, node.domain = "Slice", ""
         node.attributes.clear()
         bounds = [self._const(v) for v in (-delay - overlap, -delay or END, axis)]
@@ -220,11 +272,15 @@ class _Lower:
     def _delay(self, source: ir.Value, axis: int, nodes: list[ir.Node]) -> None:
         g = self.g
         views: dict[tuple[int, int], list[ir.Node]] = {}
+        lasts: dict[int, list[ir.Node]] = {}
         for node in nodes:
+            if node.op_type == "Last":
+                lasts.setdefault(_history(node), []).append(node)
+                continue
             view = (node.attributes.get_int("delay"), node.attributes.get_int("overlap"))
             views.setdefault(view, []).append(node)
         order = sorted(views)
-        stem = f"{source.name}.delay"
+        stem = f"{source.name}.delay" if views else f"{source.name}.last"
         outs = []
         for view in order:
             old = views[view][0].outputs[0]
@@ -232,7 +288,13 @@ class _Lower:
             out.type = old.type
             g.facts[out], g.regions[out], g.chunks[out] = g.facts[old], g.regions[old], g.chunks[old]
             outs.append(out)
-        history = max(d + o for d, o in order)
+        for count in sorted(lasts):
+            old = lasts[count][0].outputs[0]
+            out = self.build.value(f"{source.name}.last{count}")
+            out.type = old.type
+            g.facts[out], g.chunks[out] = g.facts[old], g.chunks[old]
+            outs.append(out)
+        history = max(_history(node) for node in nodes)
         attributes = [
             ir.AttrInt64("axis", axis),
             ir.AttrInt64s("delay", [d for d, _ in order]),
@@ -241,16 +303,27 @@ class _Lower:
         init = max((n.attributes["init"].as_tensor() for n in nodes if "init" in n.attributes), key=lambda t: t.size, default=None)
         if init is not None:
             attributes.append(ir.AttrTensor("init", _widen(init, axis, history)))
-        new = ir.Node(DOMAIN, "Delay", [source], attributes, outputs=outs, name=self.build.unique(stem))
-        self._after(source, new)
-        for view, out in zip(order, outs, strict=True):
-            for node in views[view]:
-                node.outputs[0].replace_all_uses_with(out, replace_graph_outputs=True)
+        if lasts:
+            ((rate, end),) = {_end(node) for group in lasts.values() for node in group}
+            attributes += [ir.AttrInt64s("last", sorted(lasts)), ir.AttrString("rate", rate), ir.AttrString("end", end)]
+        first = [node.inputs[1] for node in nodes if len(node.inputs) > 1][:1]
+        new = ir.Node(DOMAIN, "Delay", [source, *first], attributes, outputs=outs, name=self.build.unique(stem))
+        if first:
+            mine = set(nodes)
+            self.g.graph.insert_before(next(n for n in self.g.graph if n in mine), new)
+        else:
+            self._after(source, new)
+        for old_nodes, out in zip([*(views[v] for v in order), *(lasts[c] for c in sorted(lasts))], outs, strict=True):
+            for node in old_nodes:
+                old = node.outputs[0]
+                if old.is_graph_output():
+                    old.name, out.name = out.name, old.name
+                old.replace_all_uses_with(out, replace_graph_outputs=True)
                 self._forget(node)
         reads = any(n.attributes.get_int("reads_zeros", 0) for n in nodes)
-        g.slots.append(StateSlot(self._state(new, source, axis, history, reads)))
+        g.slots.append(StateSlot(self._state(new, source, axis, history, reads, "buffer" if views else "cache")))
 
-    def _state(self, node: ir.Node, source: ir.Value, axis: int, history: int, reads: bool) -> State:
+    def _state(self, node: ir.Node, source: ir.Value, axis: int, history: int, reads: bool, kind: str) -> State:
         fact = self.g.facts[source]
         assert fact.shape is not None
         batch = self.g.batch_axis(fact.shape)
@@ -269,29 +342,27 @@ class _Lower:
                     wire=self.g.describe(source),
                     hint=f"fix {d} in the model, or keep the batch on an axis of its own",
                 )
-        return State(node.name or "", fact.dtype, tuple(shape), axis, batch, "buffer", source.name or "", reads)
+        return State(node.name or "", fact.dtype, tuple(shape), axis, batch, kind, source.name or "", reads)
 
 
 def _by_content(nodes: list[ir.Node], axis: int) -> list[list[ir.Node]]:
     """Buffers of one wire that can be one: the content of the shorter is the end of that of the longer. Where no frame that
     counts depends on what a buffer begins with, it goes with the others, or with those that begin with zeros."""
-    groups: list[tuple[np.ndarray, list[ir.Node]]] = []
+    groups: list[tuple[np.ndarray | ir.Value, list[ir.Node]]] = []
     free: list[ir.Node] = []
     for node in sorted(nodes, key=lambda n: -_history(n)):
-        init, history = node.attributes.get("init"), _history(node)
-        if init is None and not node.attributes.get_int("reads_zeros", 0):
+        begin = _content(node, axis)
+        if begin is None:
             free.append(node)
             continue
-        begin = np.zeros(history, bool) if init is None else np.moveaxis(init.as_tensor().numpy(), axis, 0)
         for longer, group in groups:
-            end = longer[len(longer) - history :]
-            if np.array_equal(begin, end) if begin.shape == end.shape else not begin.any() and not end.any():
+            if _ends(longer, begin):
                 group.append(node)
                 break
         else:
             groups.append((begin, [node]))
     if free:
-        zeros = [group for begin, group in groups if not begin.any()]
+        zeros = [group for begin, group in groups if isinstance(begin, np.ndarray) and not begin.any()]
         mates = zeros[0] if zeros else groups[0][1] if len(groups) == 1 else []
         if not mates:
             groups.append((np.zeros(0), mates))
@@ -299,7 +370,34 @@ def _by_content(nodes: list[ir.Node], axis: int) -> list[list[ir.Node]]:
     return [group for _, group in groups]
 
 
+def _content(node: ir.Node, axis: int) -> np.ndarray | ir.Value | None:
+    """What a buffer begins with, time first: constants, or the wire of the static frames at its end. None where no frame that
+    counts depends on it."""
+    if len(node.inputs) > 1:
+        return node.inputs[1]
+    init = node.attributes.get("init")
+    if init is not None:
+        return np.moveaxis(init.as_tensor().numpy(), axis, 0)
+    return np.zeros(_history(node), bool) if node.attributes.get_int("reads_zeros", 0) else None
+
+
+def _ends(longer: np.ndarray | ir.Value, begin: np.ndarray | ir.Value) -> bool:
+    """Whether the content of one buffer is the end of another's."""
+    if isinstance(longer, ir.Value) or isinstance(begin, ir.Value):
+        return longer is begin
+    end = longer[len(longer) - len(begin) :]
+    return np.array_equal(begin, end) if begin.shape == end.shape else not begin.any() and not end.any()
+
+
+def _end(node: ir.Node) -> tuple[str, str]:
+    """Rate of a Last, and the frames of its source that are real, counted from the first one sent: its length and delay."""
+    a = node.attributes
+    return a.get_string("rate"), str(parse(a.get_string("length")) + a.get_int("delay"))
+
+
 def _history(node: ir.Node) -> int:
+    if node.op_type == "Last":
+        return node.attributes.get_int("count")
     return node.attributes.get_int("delay") + node.attributes.get_int("overlap")
 
 
