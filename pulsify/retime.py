@@ -54,6 +54,10 @@ _HELD = frozenset(
 )
 
 
+#: What a buffer begins with: constants, time first, or static wires one after the other.
+_Content = np.ndarray | tuple[ir.Value | None, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Retiming:
     """Bytes of the buffers as soon as possible, and with the delays chosen. Those on wires with two time axes, which
@@ -89,7 +93,7 @@ class _Program:
         self.problem = Problem()
         #: The first of equal slices of a wire that is spliced where it is read.
         self._cuts: dict[tuple[Point, Window], Point] = {}
-        self._buffers: dict[Point, list[tuple[Point, Affine]]] = {}
+        self._buffers: dict[Point, list[tuple[_Content | None, Affine]]] = {}
         self._axes: dict[ir.Value, tuple[int, ...]] = {}
         nodes = [(node, plan) for node, plan in s.plans.items() if self._counts(node, plan)]
         self._crowded = self._beside_merged(nodes)
@@ -213,10 +217,13 @@ class _Program:
             axis, before, _ = plan.pad
             p, q = (node.inputs[0], axis), (node.outputs[0], axis)
             read, want = s.read(p, node), s.demand.get(q)
-            if read <= 0 and want is not None and before > want.low:
+            unmasked = read <= 0 and want is not None and before > want.low
+            if unmasked:
                 self._limit(p, 0)
             if s.delays[q] != read - before:
                 continue  # it waits for frame 0
+            if unmasked:
+                self._limit(q, -before)
             start, end = s.masks[node]
             if not start and not end:
                 self._same(q, p)
@@ -289,8 +296,9 @@ class _Program:
                 if not direct:
                     self.problem.waits.append((back + (w.stride - w.span), self._at(p)))
 
-    def _read(self, p: Point, back: Affine, direct: bool = False) -> None:
-        """A reader of p whose first frame needed is ``[n*T - back``; ``direct``: made from what p is spliced from."""
+    def _read(self, p: Point, back: Affine, direct: bool = False, begin: _Content | None = None) -> None:
+        """A reader of p whose first frame needed is ``[n*T - back``; ``direct``: made from what p is spliced from. ``begin``:
+        the static frames that its history ends with before the first pulse."""
         g, s = self.g, self.s
         if p in s.splices:
             splice, node = s.splices[p].splice, p[0].producer()
@@ -301,12 +309,15 @@ class _Program:
             if not direct:
                 back = Affine(None, 0, s.delays[p])
             ((_, source),) = self._needs(node, s.plans[node])
-            return self._read(source, back + (splice.before + mirrored))
+            first = tuple(node.inputs[k] for k in splice.first) if s.splices[p].begins else None
+            return self._read(source, back + (splice.before + mirrored), begin=first)
         fact = g.facts[p[0]]
         if fact.shape is None or len(self._time(p[0])) != 1:
             return
         root, behind = self.wires.find(p)
-        self._buffers.setdefault(root, []).append((p, back + -behind))
+        if begin is None and s.delays[p] < 0:
+            begin = self._begin(p)
+        self._buffers.setdefault(root, []).append((begin, back + -behind))
 
     def _wires(self) -> None:
         """A buffer for each wire and each content that its readers find before the first frame."""
@@ -314,20 +325,19 @@ class _Program:
             fact, axis = self.g.facts[root[0]], root[1]
             known = fact.dtype in _HELD
             cost = (fact.dtype.bitwidth if known else 0) * prod(d for a, d in enumerate(fact.shape or ()) if a != axis and isinstance(d, int))
-            begins: list[tuple[np.ndarray, Wire]] = []
+            begins: list[tuple[_Content, Wire]] = []
             free = []
-            for p, back in reads:
-                if self.s.delays[p] >= 0:
+            for begin, back in reads:
+                if begin is None:
                     free.append(back)  # warm-up: whatever is there
                     continue
-                begin = self._begin(p)
                 wire = next((w for b, w in begins if _agree(b, begin)), None)
                 if wire is None:
                     wire = Wire(cost, self._at(root))
                     begins.append((begin, wire))
                 wire.reads.append(back)
             wires = [w for _, w in begins]
-            zeros = [w for b, w in begins if not b.any()]
+            zeros = [w for b, w in begins if isinstance(b, np.ndarray) and not b.any()]
             if free:
                 mates = zeros[:1] or wires[: len(wires) == 1]
                 if not mates:
@@ -345,8 +355,10 @@ class _Program:
         return np.zeros(-self.s.delays[p], bool) if frames is None else np.moveaxis(frames, p[1], 0)
 
 
-def _agree(a: np.ndarray, b: np.ndarray) -> bool:
+def _agree(a: _Content, b: _Content) -> bool:
     """Whether the shorter is how the longer ends."""
+    if not isinstance(a, np.ndarray) or not isinstance(b, np.ndarray):
+        return type(a) is type(b) and a == b
     common = min(len(a), len(b))
     a, b = a[len(a) - common :], b[len(b) - common :]
     return np.array_equal(a, b) if a.shape == b.shape else not a.any() and not b.any()

@@ -163,6 +163,15 @@ def test_masks_stay_what_they_are() -> None:
     check(model, "S", [2])
 
 
+def test_padding_behind_padding_stays_announced() -> None:
+    """What a mask after the end is put on may wait, but not so long that frames from before the start come by."""
+    g = G()
+    padded = g("Pad", g.input("x", ["N", 2, "S"]), g.ints(0, 0, 2, 0, 0, 0))
+    y = g("Conv", g("Pad", padded, g.ints(0, 0, 3, 0, 0, 1), g.const(1.5, "float32")), g.weight(2, 2, 3))
+    z = g("Conv", g("Pad", padded, g.ints(0, 0, 3, 0, 0, 0), mode="edge"), g.weight(2, 2, 1))
+    check(g.model(y, z), "S", [1, 2])
+
+
 @pytest.mark.parametrize("first", [0, 1])
 def test_memories_move_only_where_they_are_masked(first: int) -> None:
     """A GRU at delay 0 needs no mask and gets none; one that comes later waits where it costs least."""

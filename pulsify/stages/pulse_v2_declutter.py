@@ -69,6 +69,7 @@ class _Lower:
             for user, k in list(out.uses()):
                 user.replace_input_with(k, source)
             node.op_type, node.domain = "Identity", ""
+            node.resize_inputs(1)
             node.attributes.clear()
             return
         out.replace_all_uses_with(source, replace_graph_outputs=True)
@@ -200,9 +201,13 @@ class _Lower:
             return [views, *lasts.values()] if views else list(lasts.values())
         key, *others = lasts
         end = parse(key[1])
-        still = all("until" in n.attributes and self.g.assume.at_most(parse(n.attributes.get_string("until")), end) for n in views)
-        groups = [lasts[k] for k in others]
-        return [[*views, *lasts[key]], *groups] if still else [views, lasts[key], *groups]
+        apart, last = [lasts[k] for k in others], lasts[key]
+        still = [n for n in views if "until" in n.attributes and self.g.assume.at_most(parse(n.attributes.get_string("until")), end)]
+        moving = [n for n in views if n not in still]
+        longest = [max(map(_history, group), default=0) for group in (still, moving, last)]
+        if moving and longest[1] >= min(longest[0], longest[2]):
+            return [views, last, *apart]
+        return [[*still, *last], *([moving] if moving else []), *apart]
 
     def _ahead(self, node: ir.Node) -> ir.Node:
         """``Buffer(Reshape(x)) = Reshape(Buffer(x))`` where the Reshape merges the batch with another axis: a state has
