@@ -124,7 +124,7 @@ CASES = (
     Case("aecmos_48k", states=7, bytes=83344),
     Case("plcmos", said=_BACKWARDS),
     Case("swift_f0", delay=10, states=16, bytes=75337),
-    Case("fsmn_vad", delay=0, states=10, bytes=77840),
+    Case("fsmn_vad", delay=0, states=5, bytes=38920),
     Case("fsmn_vad", delay=0, states=4, bytes=38912, carry={f"in_cache{k}": f"out_cache{k}" for k in range(4)}),
     Case("pulsevad", states=7, bytes=3376),
     Case("pulsevad_int8", states=7, bytes=3376),

@@ -5,7 +5,8 @@ the delay grows by ``start``. The end is the length law's business alone.
 
 So many frames whatever the stream's length are a static result. The first ones: a memory of k frames, each written when
 its index comes. The last ones, the furthest K from the end: a memory of K frames, ``m' = (m ++ in)[r : r + K]`` with r the
-real frames of the pulse; the result is always of the frames seen so far.
+real frames of the pulse; the result is always of the frames seen so far. While the stream goes on, r is the pulse, and the
+memory is the history that windows over the same wire read.
 """
 
 from __future__ import annotations
