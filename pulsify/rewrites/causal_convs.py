@@ -63,7 +63,8 @@ def _history(node: ir.Node) -> ir.Node | None:
     if x is None or delay is None or delay.domain != DOMAIN or delay.op_type != "Delay" or len(delay.outputs) != 1:
         return None
     alone = len(list(x.uses())) == 1 and not x.is_graph_output()
-    return delay if alone and "init" not in delay.attributes and delay.attributes.get_ints("delay")[0] == 0 else None
+    plain = len(delay.inputs) == 1 and not {"init", "last"} & set(delay.attributes)
+    return delay if alone and plain and delay.attributes.get_ints("delay")[0] == 0 else None
 
 
 def _causal(g: Graph, node: ir.Node) -> _Conv | None:

@@ -109,6 +109,16 @@ class _Lift:
             self.rows._loose(self.up[v], v)
         return self.up[v]
 
+    def _static(self, v: ir.Value) -> ir.Value:
+        """Static frames, lifted."""
+        if v.const_value is not None:
+            return self.rows.weight(np.expand_dims(v.const_value.numpy(), 2), f"{v.name}.lifted")
+        fact, shape, lifted = self.g.facts[v], self.g.facts[v].shape, self._lifted(v)
+        assert shape is not None
+        if self.g.facts[lifted].shape is None:
+            self.g.facts[lifted] = WireFact(fact.dtype, (*shape[:2], 1, *shape[2:]))
+        return lifted
+
     def _all(self, node: ir.Node) -> list[ir.Value] | None:
         """The lifted inputs, if all are lifted by now."""
         found = [self.up.get(v) for v in node.inputs if v is not None]
@@ -167,14 +177,13 @@ class _Lift:
         return self.rows.pseudo("Mask", [self.up[node.inputs[0]]], f"{node.outputs[0].name}.lifted", **attributes)  # type: ignore[index]
 
     def _delay(self, node: ir.Node) -> list[ir.Value] | None:
-        """A history of a lifted wire is lifted: the state too."""
-        if len(node.inputs) != 1:
-            return None
+        """A history of a lifted wire is lifted: the state, and what it begins with, too."""
         slot = self.slots[node.name or ""]
         attributes = _attributes(node) | {"axis": _axis(node.attributes.get_int("axis"))}
         if "init" in node.attributes:
             attributes["init"] = ir.AttrTensor("init", ir.tensor(np.expand_dims(node.attributes["init"].as_tensor().numpy(), 2)))
-        made = self.rows.pseudo("Delay", [self.up[node.inputs[0]]], f"{node.name}.lifted", len(node.outputs), **attributes)  # type: ignore[index]
+        inputs = [self.up[node.inputs[0]], *(self._static(v) for v in node.inputs[1:] if v is not None)]  # type: ignore[index]
+        made = self.rows.pseudo("Delay", inputs, f"{node.name}.lifted", len(node.outputs), **attributes)
         lifted_node = made[0].producer()
         assert lifted_node is not None
         lifted_node.name = node.name

@@ -231,7 +231,8 @@ class Wires(ABC):
             assert shape is not None
             return Free(self, node).make(v, axis, self.s.delays[v, axis], self.g.batch_axis(shape), len(shape))
         if v not in self.map:
-            wire = spliced(self, v, axis, self.s.delays[v, axis], 0)
+            delay = self.s.delays[v, axis]
+            wire = spliced(self, v, axis, delay, 0, self._until(v, axis, delay, 1))
             wire.name, wire.type = v.name, v.type
             self.map[v] = wire
         return self.map[v]

@@ -52,7 +52,7 @@ class _Lower:
             init = a["init"].as_tensor().tobytes() if "init" in a else None
             until = a.get_string("until", "")
             first = seen.setdefault((*node.inputs, *ints, init, until), out)
-            if first is not out:
+            if first is not out and not out.is_graph_output():
                 out.replace_all_uses_with(first)
                 self._forget(node)
 
@@ -320,13 +320,25 @@ class _Lower:
             self._after(source, new)
         for old_nodes, out in zip([*(views[v] for v in order), *(lasts[c] for c in sorted(lasts))], outs, strict=True):
             for node in old_nodes:
-                old = node.outputs[0]
-                if old.is_graph_output():
-                    old.name, out.name = out.name, old.name
-                old.replace_all_uses_with(out, replace_graph_outputs=True)
+                self._become(new, node.outputs[0], out)
                 self._forget(node)
         reads = any(n.attributes.get_int("reads_zeros", 0) for n in nodes)
         g.slots.append(StateSlot(self._state(new, source, axis, history, reads, "buffer" if views else "cache")))
+
+    def _become(self, delay: ir.Node, old: ir.Value, out: ir.Value) -> None:
+        """Who reads ``old`` reads ``out``; an output of the graph keeps its name, and is a wire of its own."""
+        if old.is_graph_output():
+            if out.is_graph_output():
+                g = self.g
+                copy = ir.Node("", "Identity", [out], outputs=[self.build.value(f"{old.name}.out")], name=self.build.unique(f"{old.name}/Identity"))
+                g.graph.insert_after(delay, copy)
+                out = copy.outputs[0]
+                g.facts[out], g.chunks[out] = g.facts[old], g.chunks[old]
+                if old in g.regions:
+                    g.regions[out] = g.regions[old]
+            out.type = old.type
+            old.name, out.name = out.name, old.name
+        old.replace_all_uses_with(out, replace_graph_outputs=True)
 
     def _state(self, node: ir.Node, source: ir.Value, axis: int, history: int, reads: bool, kind: str) -> State:
         fact = self.g.facts[source]

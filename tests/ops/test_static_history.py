@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -19,9 +19,16 @@ from tests.contexts import batches, cut, pad, pulses
 from tests.contract_check import check
 from tests.graphs import G
 from tests.profiles import examples
-from tests.rewrites.test_frame_rows import forced
+from tests.rewrites import test_frame_rows, test_lift_convs
 
 FAR = 2**63 - 1
+
+#: As it comes, all that can be in row form, in rings, and lifted.
+FORMS: dict[str, Callable[[], AbstractContextManager[None]]] = {
+    "plain": nullcontext, "rows": lambda: test_frame_rows.forced(False), "rings": lambda: test_frame_rows.forced(True),
+    "lifted": test_lift_convs.forced,
+}  # fmt: skip
+forms = st.sampled_from(sorted(FORMS))
 
 
 def prompt(g: G, name: str, batch: Any, frames: int, kind: str = "input", dtype: int = TensorProto.FLOAT) -> str:
@@ -59,10 +66,10 @@ def reader(data: st.DataObject, g: G, v: str, stride: int = 1) -> str:
     return g("Tanh", v)
 
 
-@given(data=st.data(), sizes=st.lists(st.integers(1, 4), min_size=1, max_size=3), batch=batches, row=st.booleans(), stride=st.integers(1, 2))
-@examples(60)
-def test_readers_of_one_history(data: st.DataObject, sizes: list[int], batch: Any, row: bool, stride: int) -> None:
-    """Several pieces, several readers, the stream itself beside them, late or early or on time; perhaps in row form."""
+@given(data=st.data(), sizes=st.lists(st.integers(1, 4), min_size=1, max_size=3), batch=batches, form=forms, stride=st.integers(1, 2))
+@examples(80)
+def test_readers_of_one_history(data: st.DataObject, sizes: list[int], batch: Any, form: str, stride: int) -> None:
+    """Several pieces, several readers, the stream itself beside them, late or early or on time; in any form."""
     g = G(seed=data.draw(st.integers(0, 2), "seed"))
     x = g.input("x", [batch, 2, "S"])
     before = data.draw(st.sampled_from(["on time", "on time", "made", "late", "early", "cropped"]), "source")
@@ -78,13 +85,13 @@ def test_readers_of_one_history(data: st.DataObject, sizes: list[int], batch: An
     if data.draw(st.booleans(), "itself"):
         outputs.append(v)
     at = [p if isinstance(p, str) else p * stride for p in data.draw(pulses())]
-    with forced(data.draw(st.booleans(), "ring")) if row else nullcontext():
+    with FORMS[form]():
         check(g.model(*dict.fromkeys(outputs)), "S", at)
 
 
-@given(data=st.data(), batch=batches, lasts=st.booleans(), row=st.booleans())
-@examples(25)
-def test_cascades(data: st.DataObject, batch: Any, lasts: bool, row: bool) -> None:
+@given(data=st.data(), batch=batches, lasts=st.booleans(), form=forms)
+@examples(40)
+def test_cascades(data: st.DataObject, batch: Any, lasts: bool, form: str) -> None:
     """Layer after layer, each with frames of its own in front: a caching model run over a whole recording."""
     g = G()
     x, outputs = g.input("x", [batch, 2, "S"]), []
@@ -94,8 +101,9 @@ def test_cascades(data: st.DataObject, batch: Any, lasts: bool, row: bool) -> No
         v = g("Concat", prompt(g, f"p{i}", batch, max(1, p)), x, axis=2)
         if lasts:
             outputs.append(last(g, v, data.draw(st.integers(1, max(1, p)), "kept")))
-        x = g("Sigmoid", g("Conv", v, g.weight(2, 2, k), group=data.draw(st.sampled_from([1, 1]), "group")))
-    with forced(False) if row else nullcontext():
+        group = data.draw(st.sampled_from([1, 2]), "group")
+        x = g("Sigmoid", g("Conv", v, g.weight(2, 2 // group, k), group=group))
+    with FORMS[form]():
         check(g.model(*outputs, x), "S", data.draw(pulses()))
 
 
