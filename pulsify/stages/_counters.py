@@ -109,6 +109,8 @@ class Counters:
         key = ("started", rank, batch_axis)
 
         def make() -> ir.Value:
+            if self.g.batch is None:  # of the rank of what it chooses between, which a runtime's Where is fast for
+                return self.build.op("Greater", [self.position(), self.build.const(np.zeros([1] * rank), "never")], "started")
             flag = self._once("flag", lambda: self.build.op("Greater", [self.position(), self.build.const([0])], "started"))
             return self._place(flag, rank, batch_axis)
 

@@ -9,7 +9,6 @@ import math
 from collections.abc import Hashable
 from dataclasses import replace
 
-import numpy as np
 import onnx_ir as ir
 
 from pulsify.dim import DimLike, parse, sym
@@ -17,6 +16,7 @@ from pulsify.errors import Refusal
 from pulsify.facts import AxisRegion, State
 from pulsify.graph import DOMAIN, Graph, NodeBuilder, StateSlot, tensor_fact
 from pulsify.rewrites.fix_shapes import END
+from pulsify.stages._histories import end_of, frames_of, shared, widen
 
 __all__ = ["pulse_v2_declutter"]
 
@@ -157,16 +157,15 @@ class _Lower:
                 source = self.masked[source][0]
                 node.replace_input_with(0, source)
             axis = node.attributes.get_int("axis")
-            if _history(node) <= 0:
+            if frames_of(node) <= 0:
                 self._crop(node, axis)
                 continue
             found.setdefault((source, axis), []).append(node)
         for (_, axis), group in found.items():
-            for nodes in _by_content(group, axis):
-                for together in self._held(nodes):
-                    wire = together[0].inputs[0]  # what a buffer made may have become its Delay's by now
-                    assert wire is not None
-                    self._delay(wire, axis, together)
+            for nodes in shared(group, axis, self.g.assume):
+                wire = nodes[0].inputs[0]  # what a buffer made may have become its Delay's by now
+                assert wire is not None
+                self._delay(wire, axis, nodes)
 
     def _compose(self, node: ir.Node) -> None:
         """A history of a stream that begins with static frames is one of the stream itself: ``Buffer(Buffer(x, first, d, 0),
@@ -188,26 +187,6 @@ class _Lower:
         node.replace_input_with(1, first)
         if not inner.outputs[0].uses() and not inner.outputs[0].is_graph_output():
             self._forget(inner)
-
-    def _held(self, nodes: list[ir.Node]) -> list[list[ir.Node]]:
-        """Those that can share a state: last frames stay where they are once the stream has ended, so a history may do so
-        only if no frame that counts is read of it after the pulse in which the stream ends."""
-        lasts: dict[tuple[str, str], list[ir.Node]] = {}
-        for node in nodes:
-            if node.op_type == "Last":
-                lasts.setdefault(_end(node), []).append(node)
-        views = [node for node in nodes if node.op_type != "Last"]
-        if not views or not lasts:
-            return [views, *lasts.values()] if views else list(lasts.values())
-        key, *others = lasts
-        end = parse(key[1])
-        apart, last = [lasts[k] for k in others], lasts[key]
-        still = [n for n in views if "until" in n.attributes and self.g.assume.at_most(parse(n.attributes.get_string("until")), end)]
-        moving = [n for n in views if n not in still]
-        longest = [max(map(_history, group), default=0) for group in (still, moving, last)]
-        if moving and longest[1] >= min(longest[0], longest[2]):
-            return [views, last, *apart]
-        return [[*still, *last], *([moving] if moving else []), *apart]
 
     def _ahead(self, node: ir.Node) -> ir.Node:
         """``Buffer(Reshape(x)) = Reshape(Buffer(x))`` where the Reshape merges the batch with another axis: a state has
@@ -280,7 +259,7 @@ class _Lower:
         lasts: dict[int, list[ir.Node]] = {}
         for node in nodes:
             if node.op_type == "Last":
-                lasts.setdefault(_history(node), []).append(node)
+                lasts.setdefault(frames_of(node), []).append(node)
                 continue
             view = (node.attributes.get_int("delay"), node.attributes.get_int("overlap"))
             views.setdefault(view, []).append(node)
@@ -299,7 +278,7 @@ class _Lower:
             out.type = old.type
             g.facts[out], g.chunks[out] = g.facts[old], g.chunks[old]
             outs.append(out)
-        history = max(_history(node) for node in nodes)
+        history = max(frames_of(node) for node in nodes)
         attributes = [
             ir.AttrInt64("axis", axis),
             ir.AttrInt64s("delay", [d for d, _ in order]),
@@ -307,9 +286,9 @@ class _Lower:
         ]
         init = max((n.attributes["init"].as_tensor() for n in nodes if "init" in n.attributes), key=lambda t: t.size, default=None)
         if init is not None:
-            attributes.append(ir.AttrTensor("init", _widen(init, axis, history)))
+            attributes.append(ir.AttrTensor("init", widen(init, axis, history)))
         if lasts:
-            ((rate, end),) = {_end(node) for group in lasts.values() for node in group}
+            ((rate, end),) = {end_of(node) for group in lasts.values() for node in group}
             attributes += [ir.AttrInt64s("last", sorted(lasts)), ir.AttrString("rate", rate), ir.AttrString("end", end)]
         first = [node.inputs[1] for node in nodes if len(node.inputs) > 1][:1]
         new = ir.Node(DOMAIN, "Delay", [source, *first], attributes, outputs=outs, name=self.build.unique(stem))
@@ -360,66 +339,3 @@ class _Lower:
                     hint=f"fix {d} in the model, or keep the batch on an axis of its own",
                 )
         return State(node.name or "", fact.dtype, tuple(shape), axis, batch, kind, source.name or "", reads)
-
-
-def _by_content(nodes: list[ir.Node], axis: int) -> list[list[ir.Node]]:
-    """Buffers of one wire that can be one: the content of the shorter is the end of that of the longer. Where no frame that
-    counts depends on what a buffer begins with, it goes with the others, or with those that begin with zeros."""
-    groups: list[tuple[np.ndarray | ir.Value, list[ir.Node]]] = []
-    free: list[ir.Node] = []
-    for node in sorted(nodes, key=lambda n: -_history(n)):
-        begin = _content(node, axis)
-        if begin is None:
-            free.append(node)
-            continue
-        for longer, group in groups:
-            if _ends(longer, begin):
-                group.append(node)
-                break
-        else:
-            groups.append((begin, [node]))
-    if free:
-        zeros = [group for begin, group in groups if isinstance(begin, np.ndarray) and not begin.any()]
-        mates = zeros[0] if zeros else groups[0][1] if len(groups) == 1 else []
-        if not mates:
-            groups.append((np.zeros(0), mates))
-        mates += free
-    return [group for _, group in groups]
-
-
-def _content(node: ir.Node, axis: int) -> np.ndarray | ir.Value | None:
-    """What a buffer begins with, time first: constants, or the wire of the static frames at its end. None where no frame that
-    counts depends on it."""
-    if len(node.inputs) > 1:
-        return node.inputs[1]
-    init = node.attributes.get("init")
-    if init is not None:
-        return np.moveaxis(init.as_tensor().numpy(), axis, 0)
-    return np.zeros(_history(node), bool) if node.attributes.get_int("reads_zeros", 0) else None
-
-
-def _ends(longer: np.ndarray | ir.Value, begin: np.ndarray | ir.Value) -> bool:
-    """Whether the content of one buffer is the end of another's."""
-    if isinstance(longer, ir.Value) or isinstance(begin, ir.Value):
-        return longer is begin
-    end = longer[len(longer) - len(begin) :]
-    return np.array_equal(begin, end) if begin.shape == end.shape else not begin.any() and not end.any()
-
-
-def _end(node: ir.Node) -> tuple[str, str]:
-    """Rate of a Last, and the frames of its source that are real, counted from the first one sent: its length and delay."""
-    a = node.attributes
-    return a.get_string("rate"), str(parse(a.get_string("length")) + a.get_int("delay"))
-
-
-def _history(node: ir.Node) -> int:
-    if node.op_type == "Last":
-        return node.attributes.get_int("count")
-    return node.attributes.get_int("delay") + node.attributes.get_int("overlap")
-
-
-def _widen(init: ir.TensorProtocol, axis: int, history: int) -> ir.TensorProtocol:
-    array = init.numpy()
-    pad = [(0, 0)] * array.ndim
-    pad[axis] = (history - array.shape[axis], 0)
-    return ir.tensor(np.pad(array, pad), dtype=init.dtype)
