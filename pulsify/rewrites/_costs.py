@@ -78,6 +78,7 @@ def _point(p: Product) -> tuple[float, float, float]:
     return p.frames, math.sqrt(p.into * p.out * p.taps / taps), taps
 
 
+@lru_cache(maxsize=4096)
 def moving(transposed: bool, frames: int, channels: int) -> float:
     """A wire that enters or leaves row form."""
     if not transposed:

@@ -186,7 +186,7 @@ def _delay(g: Graph, node: ir.Node) -> Form | None:
         made = rows.pseudo("Delay", ins, f"{source.name}.rows.delay", len(node.outputs), **{**_attributes(node), **changed})
         for count, old, wire in zip(lasts, node.outputs[len(views) :], made[len(views) :], strict=True):
             rows.leave(wire, old, replace(x, frames=count))
-        (slot,) = (s for s in g.slots if s.state.id == node.name)
+        slot = rows.slots[node.name or ""]
         new = made[0].producer()
         assert new is not None
         new.name = node.name

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import onnx_ir as ir
 
 from pulsify.dim import DimLike, sym
 from pulsify.facts import AxisRegion, WireFact
-from pulsify.graph import DOMAIN, Graph, NodeBuilder, tensor_fact
+from pulsify.graph import DOMAIN, Graph, NodeBuilder, StateSlot, tensor_fact
 
 __all__ = ["RowView", "Rows", "row_view"]
 
@@ -96,11 +97,19 @@ class Rows:
 
     def __init__(self, g: Graph):
         self.g = g
-        taken = {v.name for n in g.graph for v in n.outputs if v.name} | {n.name for n in g.graph if n.name}
-        taken |= {v.name for v in g.graph.outputs if v.name}
-        self.build = NodeBuilder(g.graph, taken)
         #: Row form of a wire, by the wire.
         self.form: dict[ir.Value, ir.Value] = {}
+
+    @cached_property
+    def build(self) -> NodeBuilder:
+        g = self.g
+        taken = {v.name for n in g.graph for v in n.outputs if v.name} | {n.name for n in g.graph if n.name}
+        return NodeBuilder(g.graph, taken | {v.name for v in g.graph.outputs if v.name})
+
+    @cached_property
+    def slots(self) -> dict[str, StateSlot]:
+        """The states by their id."""
+        return {slot.state.id: slot for slot in self.g.slots}
 
     def const(self, array: np.ndarray | Sequence[int], dtype: object = np.int64, stem: str = "const") -> ir.Value:
         """A constant with its fact; equal small ones are shared."""

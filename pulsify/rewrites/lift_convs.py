@@ -66,7 +66,6 @@ class _Lift:
         self.g, self.rows = g, Rows(g)
         #: The lifted form of a wire, by the wire.
         self.up: dict[ir.Value, ir.Value] = {}
-        self.slots = {slot.state.id: slot for slot in g.slots}
         self.others: dict[str, Callable[[ir.Node], list[ir.Value] | None]] = {
             "Concat": self._concat, "Split": self._split, "Slice": self._slice, "Delay": self._delay, "Mask": self._mask,
             **dict.fromkeys(POINTWISE, self._pointwise),
@@ -178,7 +177,7 @@ class _Lift:
 
     def _delay(self, node: ir.Node) -> list[ir.Value] | None:
         """A history of a lifted wire is lifted: the state, and what it begins with, too."""
-        slot = self.slots[node.name or ""]
+        slot = self.rows.slots[node.name or ""]
         attributes = _attributes(node) | {"axis": _axis(node.attributes.get_int("axis"))}
         if "init" in node.attributes:
             attributes["init"] = ir.AttrTensor("init", ir.tensor(np.expand_dims(node.attributes["init"].as_tensor().numpy(), 2)))
