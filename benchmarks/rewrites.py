@@ -11,16 +11,33 @@ from contextlib import AbstractContextManager
 from unittest import mock
 
 import click
+import onnx
 
 from benchmarks.cases import entries
 from benchmarks.contenders import Bound
 from benchmarks.timing import take_turns
 from pulsify.api import convert
-from pulsify.rewrites import frame_rows, masks_as_products, shared_memory, sums_of_products
+from pulsify.rewrites import (
+    exponentials,
+    frame_rows,
+    full_rank_scalars,
+    lift_convs,
+    masks_as_products,
+    plain_transposes,
+    shared_memory,
+    short_sums,
+    spectra_as_products,
+    sums_of_products,
+    window_gathers,
+)
 from pulsify.stages import optimize
 from pulsify.stages._counters import Counters
 
-MODELS, PULSES = ("wavenet", "chain-64", "chain-128", "hifigan"), (1, 8, 64)
+#: Models, and their pulses in the least legal one.
+MODELS = {
+    **dict.fromkeys(("wavenet", "chain-64", "chain-128", "hifigan", "crn", "fsmn_vad", "pulsevad_teacher"), (1, 8, 64)),
+    **dict.fromkeys(("gigaam_v3_conv", "resample_44_16", "wespeaker", "swift_f0"), (1, 8, 64)),
+}
 
 
 def _without(*left_out: Callable[..., int]) -> AbstractContextManager[object]:
@@ -40,35 +57,44 @@ REWRITES: dict[str, Callable[[], AbstractContextManager[object]]] = {
     "rings": _moved,
     "sums_of_products": lambda: _without(sums_of_products.apply),
     "masks_as_products": lambda: _without(masks_as_products.apply),
+    "lift_convs": lambda: _without(lift_convs.apply),
+    "plain_transposes": lambda: _without(plain_transposes.apply),
+    "window_gathers": lambda: _without(window_gathers.apply),
+    "full_rank_scalars": lambda: _without(full_rank_scalars.apply),
+    "exponentials": lambda: _without(exponentials.apply),
+    "short_sums": lambda: _without(short_sums.apply),
+    "spectra_as_products": lambda: _without(spectra_as_products.apply),
     "masks together": lambda: mock.patch.object(Counters, "expect", lambda self, *place: None),
 }
 
 
-def rows(seconds: float) -> Iterator[list[str]]:
-    """Model, pulse, and a ratio per rewrite."""
-    for entry in entries(list(MODELS)):
-        model = entry.batch()
-        for pulse in PULSES:
-            every = convert(model, axis="S", pulse=pulse)
+def rows(names: list[str], seconds: float) -> Iterator[list[str]]:
+    """Model, pulse, and a ratio for each rewrite that changes the model."""
+    for entry in entries(names or list(MODELS)):
+        batch = entry.batch()
+        model = batch if isinstance(batch, onnx.ModelProto) else str(batch)
+        for times in MODELS[entry.name]:
+            pulse = times * entry.legal
+            every = convert(model, axis=entry.axis, pulse=pulse)
             data = every.model.SerializeToString(deterministic=True)
             ways = {"all": Bound(every.model, every)}
             for name, leave_out in REWRITES.items():
                 with leave_out():
-                    done = convert(model, axis="S", pulse=pulse)
+                    done = convert(model, axis=entry.axis, pulse=pulse)
                 other = done.model.SerializeToString(deterministic=True)
                 if other != data:
                     ways[name] = Bound(done.model, done)
             samples = take_turns({k: w.step for k, w in ways.items()}, seconds * len(ways))
-            yield [entry.name, str(pulse), *(f"{samples.ratio('all', k):.2f}" if k in ways else "-" for k in REWRITES)]
+            yield [entry.name, str(pulse), ", ".join(f"`{k}` {samples.ratio('all', k):.2f}" for k in REWRITES if k in ways) or "-"]
 
 
 @click.command()
+@click.option("--model", multiple=True, type=click.Choice(list(MODELS)), help="Only these models.")
 @click.option("--seconds", default=1.0, show_default=True, help="Seconds per contender.")
-def main(seconds: float) -> None:
+def main(model: tuple[str, ...], seconds: float) -> None:
     """Print the table as Markdown."""
-    click.echo(f"| model | pulse | {' | '.join(REWRITES)} |")
-    click.echo("|---" * (2 + len(REWRITES)) + "|")
-    for row in rows(seconds):
+    click.echo("| model | pulse | time with a rewrite to that without it |\n|---|---|---|")
+    for row in rows(list(model), seconds):
         click.echo(f"| {' | '.join(row)} |")
 
 
