@@ -29,7 +29,7 @@ def choose(g: Graph, forms: Mapping[ir.Node, Form]) -> set[ir.Node]:
     search = _Search(g, forms)
     chosen: set[ir.Node] = set()
     for region in _parts(forms, lambda node: None):
-        if any(forms[node].product is not None for node in region):
+        if any(forms[node].product is not None or forms[node].saves for node in region):
             chosen.update(search.best(region))
     return chosen
 
@@ -137,4 +137,4 @@ def _work(g: Graph, node: ir.Node, form: Form, windows: Mapping[tuple[ir.Value, 
     if node.op_type == "Transpose" and not node.domain:
         view = form.makes[0][1]
         return moving(True, view.frames, view.channels), 0.0
-    return 0.0, 0.0
+    return form.saves, 0.0

@@ -1,8 +1,8 @@
 """A sum of products is one product: ``a @ A + b @ B + .. = concat(a, b, ..) @ [A; B; ..]``, biases added up.
 
 The skip connections of a gated network, each a convolution of kernel 1 in row form (frame_rows.py), become one Concat and
-one Gemm: of m terms, ``2*m - 1`` nodes become 2. What else is in the sum is added to the result; where it is one matrix
-and no bias is left, it is the Gemm's own addend (``x + h @ W``: a residual connection).
+one Gemm: of m terms, ``2*m - 1`` nodes become 2. Constants in the sum are its bias. What else is in it is added to the result;
+where that is one matrix and there is no bias, it is the Gemm's own addend (``x + h @ W``: a residual connection).
 """
 
 from __future__ import annotations
@@ -49,10 +49,13 @@ def _merge(rows: Rows, top: ir.Node) -> bool:
     others: list[ir.Value] = []
     inner: list[ir.Node] = []
     _collect(g, top, view, terms, others, inner)
-    if len(terms) == 1 and len(others) == 1 and terms[0].bias is None and view.batch is None and _full(g, others[0], view):
+    biases = [c.reshape(-1) for v in others if (c := _bias(v, view)) is not None]
+    others = [v for v in others if _bias(v, view) is None]
+    alone = len(terms) == 1 and view.batch is None
+    if alone and not biases and len(others) == 1 and terms[0].bias is None and _full(g, others[0], view):
         made = rows.node("Gemm", [terms[0].x, _weight_of(terms[0]), others[0]], out.name or "sum")[0]
-    elif len(terms) > 1:
-        made = _product(rows, terms, others, view, out.name or "sum")
+    elif len(terms) > 1 or (alone and biases):
+        made = _product(rows, terms, others, biases, view, out.name or "sum")
     else:
         return False
     made.type, made.shape = out.type, out.shape
@@ -137,14 +140,25 @@ def _const(v: ir.Value | None) -> np.ndarray | None:
     return None if v is None or v.const_value is None else np.asarray(v.const_value.numpy())
 
 
-def _product(rows: Rows, terms: list[_Term], others: list[ir.Value], view: RowView, stem: str) -> ir.Value:
+def _bias(v: ir.Value, view: RowView) -> np.ndarray | None:
+    """A constant that is the same for every frame."""
+    constant = _const(v)
+    return constant if constant is not None and constant.shape in ((view.channels,), (1, view.channels)) else None
+
+
+def _product(
+    rows: Rows, terms: list[_Term], others: list[ir.Value], biases: list[np.ndarray], view: RowView, stem: str
+) -> ir.Value:  # fmt: skip
     """One product for all terms, plus the rest."""
     g = rows.g
-    (x,) = rows.node("Concat", [t.x for t in terms], f"{stem}.terms", axis=view.axis + 1)
-    dtype = g.facts[terms[0].x].dtype
-    rows.declare(x, dtype, view, sum(t.weight.shape[0] for t in terms))
-    weight = rows.weight(np.concatenate([t.weight for t in terms]), f"{stem}.weight")
-    biases = [t.bias for t in terms if t.bias is not None]
+    x, dtype = terms[0].x, g.facts[terms[0].x].dtype
+    if len(terms) > 1:
+        (x,) = rows.node("Concat", [t.x for t in terms], f"{stem}.terms", axis=view.axis + 1)
+        rows.declare(x, dtype, view, sum(t.weight.shape[0] for t in terms))
+        weight = rows.weight(np.concatenate([t.weight for t in terms]), f"{stem}.weight")
+    else:
+        weight = _weight_of(terms[0])
+    biases = [*biases, *(t.bias for t in terms if t.bias is not None)]
     bias = None if not biases else np.sum(biases, axis=0, dtype=np.float64).astype(biases[0].dtype)
     rest = list(others)
     if view.batch is None:
