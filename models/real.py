@@ -123,7 +123,7 @@ CASES = (
     Case("aecmos_scenario", states=7, bytes=57488),
     Case("aecmos_48k", states=7, bytes=83344),
     Case("plcmos", said=_BACKWARDS),
-    Case("swift_f0", delay=10, states=16, bytes=75337),
+    Case("swift_f0", delay=10, states=15, bytes=75337),
     Case("fsmn_vad", delay=0, states=5, bytes=38920),
     Case("fsmn_vad", delay=0, states=4, bytes=38912, carry={f"in_cache{k}": f"out_cache{k}" for k in range(4)}),
     Case("pulsevad", states=7, bytes=3376),
