@@ -17,6 +17,7 @@ from pulsify.facts import Shape, Splice, State
 from pulsify.graph import DOMAIN, Graph, NodeBuilder, StateSlot
 from pulsify.rewrites.fix_shapes import END
 from pulsify.stages._counters import Counters, parse_length, parse_rate
+from pulsify.stages._first_pulse import FirstPulse
 from pulsify.stages._in_place import mark_in_place
 
 __all__ = ["emit"]
@@ -41,6 +42,7 @@ class _Emitter:
         self.build = NodeBuilder(g.graph, taken)
         self.counters = Counters(g, self.build)
         self.slots = {slot.state.id: slot for slot in g.slots}
+        self.first_pulse = FirstPulse(self.build)
 
     def run(self) -> None:
         g = self.g
@@ -52,6 +54,8 @@ class _Emitter:
         # A Store reads a wire for good once nothing else is swapped.
         for node in sorted(mine, key=lambda n: n.op_type == "Store"):
             getattr(self, f"_{node.op_type.lower()}")(node)
+        if self.first_pulse:
+            self.first_pulse.finish(self.counters.started(1, None))
         g.graph.sort()
         g.graph.opset_imports.pop(DOMAIN, None)
         self._interface()
@@ -82,7 +86,12 @@ class _Emitter:
         slot.past = past
         before, state = past, slot.state
         first = node.attributes["init"].as_tensor() if "init" in node.attributes else node.inputs[1] if len(node.inputs) > 1 else None
-        if first is not None:
+        if node.attributes.get_int("once", 0) and isinstance(first, ir.Value):
+            shape = self.g.facts[first].shape
+            assert shape is not None
+            fitted = self._fitted(first, shape, axis, history, state.dtype)
+            before = self.first_pulse.choose(past, fitted, state, f"{node.name}.past")
+        elif first is not None:
             flag = self.counters.started(len(state.shape), state.batch_axis)
             before = self._choose(flag, past, first, f"{node.name}.past", len(state.shape), axis, history)
         whole = self.build.op("Concat", [before, source], f"{node.name}.frames", axis=axis)

@@ -13,6 +13,7 @@ from pulsify.rewrites import (
     drop_dead,
     einsums,
     exponentials,
+    first_pulse,
     frame_rows,
     full_rank_scalars,
     lift_convs,
@@ -34,7 +35,8 @@ _FASTER = (
 )  # fmt: skip
 
 _LAST = (
-    window_gathers.apply, exponentials.apply, lift_convs.apply, plain_transposes.apply, full_rank_scalars.apply, drop_dead.apply,
+    window_gathers.apply, exponentials.apply, lift_convs.apply, plain_transposes.apply, full_rank_scalars.apply, first_pulse.apply,
+    drop_dead.apply,
 )  # fmt: skip
 
 #: Per level, in the order of application. A ring is faster than a history that moves, and has a counter besides.
