@@ -60,6 +60,13 @@ class Counters:
 
         return self._once("position", make)
 
+    def _sent(self) -> ir.Value:
+        """Frames sent, this pulse included, per row: ``[N]``."""
+        self.position()
+        (present,) = (slot.present for slot in self.slots if slot.state.id == "position")
+        assert present is not None
+        return present
+
     def real(self) -> ir.Value:
         """Real frames so far, this pulse included, per row: V ``[N]``."""
 
@@ -346,8 +353,7 @@ class Counters:
         def make() -> ir.Value:
             if self._plain(rate, delay, length):
                 return self._length(length)
-            sent = self._once(("end", rate), lambda: self._scaled(
-                self.build.op("Add", [self.position(), self.pulse()], "sent"), rate, "sent"))
+            sent = self._once(("end", rate), lambda: self._scaled(self._sent(), rate, "sent"))
             come = self.build.op("Sub", [sent, self.build.const([delay])], "come") if delay else sent
             least = self.build.op("Min", [come, self._length(length)], "counted")
             return self.build.op("Max", [least, self.build.const([0])], "counted")
