@@ -70,7 +70,7 @@ def row_form(g: Graph, node: ir.Node) -> Form | None:
     if node.op_type in _MOVERS:
         return _mover(g, node)
     return {
-        "Conv": _conv, "ConvTranspose": _conv_transpose, "MatMul": _matmul, "Concat": _concat, "Split": _split,
+        "Conv": _conv, "ConvTranspose": _conv_transpose, "MatMul": _matmul, "Concat": _concat, "Split": _split, "Slice": _slice,
         "Softmax": _along_channels, "LogSoftmax": _along_channels, "LayerNormalization": _along_channels,
     }.get(node.op_type, _none)(g, node)  # fmt: skip
 
@@ -374,6 +374,25 @@ def _split(g: Graph, node: ir.Node) -> Form | None:
         return rows.node("Split", [ins[0], *rest], name, len(node.outputs), **{**_attributes(node), "axis": x.axis + 1})
 
     return Form((node.inputs[0],), tuple(zip(node.outputs, views)), build)  # type: ignore[arg-type]
+
+
+def _slice(g: Graph, node: ir.Node) -> Form | None:
+    """Some of the channels."""
+    views = _one(g, node)
+    bounds = [_array(v) for v in node.inputs[1:]]
+    if views is None or len(bounds) < 3 or any(b is None or b.size != 1 for b in bounds):
+        return None
+    x, y = views
+    if x.channel is None or not _same_frames(x, y) or bounds[2].item() % x.rank != x.channel:  # type: ignore[union-attr]
+        return None
+    source, name = node.inputs[0], node.outputs[0].name or ""
+    assert source is not None
+
+    def build(rows: Rows, ins: list[ir.Value]) -> list[ir.Value]:
+        first, last, _, *step = node.inputs[1:]
+        return rows.node("Slice", [ins[0], first, last, rows.const([x.axis + 1]), *step], name)
+
+    return Form((source,), ((node.outputs[0], y),), build)
 
 
 def _along_channels(g: Graph, node: ir.Node) -> Form | None:

@@ -13,6 +13,7 @@ from pulsify.rewrites import spectra_as_products
 from tests.contract_check import check
 from tests.graphs import G
 from tests.profiles import examples
+from tests.rewrites.test_frame_rows import forced
 
 
 @pytest.mark.parametrize("equation", ["btgi,gio->btgo", "btgi,goi->btgo", "btgi,gio->bgto", "bgti,iog->otbg", "bti,io->bto", "ibt,io->obt"])
@@ -121,3 +122,32 @@ def test_a_dynamic_pulse_keeps_its_transforms() -> None:
     g = G()
     y = g("STFT", g.input("x", [1, "S"]), g.const(32, "int64"), g.weight(64))
     assert "STFT" in [n.op_type for n in check(g.model(g("Tanh", y)), pulses=("P",)).model.graph.node]
+
+
+@pytest.mark.parametrize("op", ["ReduceSumSquare", "ReduceL2", "ReduceSum"])
+@pytest.mark.parametrize("keep", [0, 1])
+@pytest.mark.parametrize("batch", [1, "N"])
+def test_powers_of_a_filter_bank(op: str, keep: int, batch: int | str) -> None:
+    """A spectrum by convolution, its halves cut out by a Reshape: neither they nor the frames are moved."""
+    g = G()
+    x = g.input("x", [batch, 1, "S"])
+    y = g("Conv", x, g.weight(322, 1, 8), strides=[4])
+    y = g(op, g("Reshape", y, g.ints(0, 2, 161, -1)), g.ints(1), keepdims=keep)
+    y = g("MatMul", g("Transpose", g("Squeeze", y, g.ints(1)) if keep else y, perm=[0, 2, 1]), g.weight(161, 7))
+    c = check(g.model(g("Tanh", y)), pulses=(32, 4))
+    assert op in [n.op_type for n in c.model.graph.node], "one frame"
+    wide = [n.op_type for n in convert(g.model(g("Tanh", y)), axis="S", pulse=64).model.graph.node]
+    assert op not in wide and "Transpose" not in wide
+
+
+@pytest.mark.parametrize("batch", [1, "N"])
+def test_halves_of_channels(batch: int | str) -> None:
+    """A spectrum by convolution, its halves taken by Slices: in row form all the way."""
+    g = G()
+    y = g("Conv", g.input("x", [batch, 1, "S"]), g.weight(64, 1, 8), strides=[4])
+    a, b = (g("Slice", y, g.ints(*at), g.ints(to), g.ints(1)) for at, to in (((0,), 32), ((-32,), 2**62)))
+    y = g("Sqrt", g("Add", g("Mul", a, a), g("Mul", b, b)))
+    y = g("MatMul", g("Transpose", y, perm=[0, 2, 1]), g.weight(32, 7))
+    with forced(False):
+        kinds = [n.op_type for n in check(g.model(g("Tanh", y)), pulses=(4, 32)).model.graph.node]
+    assert not {"Transpose", "Conv"} & set(kinds)
