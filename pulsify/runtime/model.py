@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -31,18 +32,27 @@ _TYPES = {
 }  # fmt: skip
 
 
+#: Bytes of a pulse's wires up to which each may have a place of its own.
+_ROOMY = 4 << 20
+
+
 def open_session(
     model: str | os.PathLike[str] | bytes,
     options: ort.SessionOptions | None = None,
     providers: list[Any] | None = None,
     external_data: Path | None = None,
 ) -> ort.InferenceSession:
-    """An onnxruntime session: one thread and sequential unless options say otherwise. ModelError if it fails."""
+    """An onnxruntime session: one thread and sequential unless options say otherwise. ModelError if it fails.
+
+    Wires of a pulsed model share no memory where they are small: keeping account of who is done with it takes
+    onnxruntime up to a tenth of a short pulse.
+    """
     if options is None:
         options = ort.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
         options.log_severity_level = 4
+        options.enable_mem_reuse = not _roomy(model)
     if external_data is not None:
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(external_data))
     source = model if isinstance(model, bytes) else os.fspath(model)
@@ -52,6 +62,20 @@ def open_session(
         name = "the model" if isinstance(model, bytes) else repr(os.fspath(model))
         why = str(e).strip().splitlines()[0]
         raise ModelError(f"onnxruntime cannot load {name}", why=why, hint=_advice(why)) from e
+
+
+def _roomy(model: str | os.PathLike[str] | bytes) -> bool:
+    """Whether the wires of a pulse may have a place each."""
+    try:
+        if isinstance(model, bytes):
+            manifest = contract.peek(model)
+        else:
+            with open(model, "rb") as f, mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                manifest = contract.peek(data)
+    except (OSError, ValueError):  # what is wrong with the file, the session says better
+        return False
+    size = (manifest or {}).get("wire_bytes")
+    return isinstance(size, int) and size <= _ROOMY
 
 
 def _advice(why: str) -> str:
