@@ -40,7 +40,7 @@ def flagged(model: onnx.ModelProto, which: list[bool], pulse: int | str) -> byte
     return data
 
 
-@pytest.mark.parametrize("pulse", [1, 4, "P"])
+@pytest.mark.parametrize("pulse", [1, 5, "P"])
 @pytest.mark.parametrize("which", [[True] * 3, [True, False, True], [False] * 3])
 def test_states_in_place(which: list[bool], pulse: int | str) -> None:
     session, plain = StreamSession(flagged(causal(), which, pulse)), StreamSession(flagged(causal(), [False] * 3, pulse))

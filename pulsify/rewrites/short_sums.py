@@ -38,9 +38,11 @@ def _rewrite(rows: Rows, node: ir.Node) -> bool:
     if x is None or shape is None or axes is None or len(axes) != 1 or g.facts[x].dtype not in (ir.DataType.FLOAT, ir.DataType.DOUBLE):
         return False
     axis = axes[0] % len(shape)
-    if shape[axis] != 2 or prod(d for d in shape if isinstance(d, int)) // 2 < _SUMS[node.op_type]:
+    if shape[axis] != 2:
         return False
     name, wire, halves = out.name or "sum", x, _whole(g, x, axis)
+    if halves is None and prod(d for d in shape if isinstance(d, int)) // 2 < _SUMS[node.op_type]:
+        return False
     if halves is not None:
         wire = x = halves
     if node.op_type != "ReduceSum":

@@ -51,8 +51,8 @@ class _Emitter:
         for node in mine:
             if node.op_type in ("Mask", "Valid"):
                 self.counters.expect(*self._where(node))
-        # A Store reads a wire for good once nothing else is swapped.
-        for node in sorted(mine, key=lambda n: n.op_type == "Store"):
+        # A Delay and a Store read a wire for good once nothing else is swapped.
+        for node in sorted(mine, key=lambda n: (n.op_type == "Store", n.op_type == "Delay")):
             getattr(self, f"_{node.op_type.lower()}")(node)
         if self.first_pulse:
             self.first_pulse.finish(self.counters.started(1, None))
@@ -97,7 +97,12 @@ class _Emitter:
         whole = self.build.op("Concat", [before, source], f"{node.name}.frames", axis=axis)
         lasts = node.attributes.get_ints("last", ())
         stem = f"present_{_identifier(state.id)}"
-        slot.present = self._held(node, state, past, whole, history, stem) if lasts else self._cut(whole, axis, -history, END, stem)
+        if lasts:
+            slot.present = self._held(node, state, past, whole, history, stem)
+        elif self._free(source) and self.g.chunks.get(source, (None,) * len(state.shape))[axis] == history:
+            slot.present = source  # a pulse is all that is remembered
+        else:
+            slot.present = self._cut(whole, axis, -history, END, stem)
         outputs = []
         for (delay, overlap), out in zip(views, node.outputs):
             start, end = history - delay - overlap, -delay if delay else END
@@ -108,6 +113,12 @@ class _Emitter:
             else:
                 outputs.append(self.build.op("Identity", [slot.present], f"{out.name}.view") if out.is_graph_output() else slot.present)
         self._swap(node, outputs)
+
+    def _free(self, wire: ir.Value) -> bool:
+        """Whether a wire may be what a state is next, under the state's name."""
+        if wire.is_graph_output() or wire.is_graph_input() or wire.producer() is None:
+            return False
+        return all(slot.present is not wire for slot in self.slots.values())
 
     def _held(self, node: ir.Node, state: State, past: ir.Value, whole: ir.Value, history: int, stem: str) -> ir.Value:
         """The last real frames: ``whole[r : r + history]``, r the real ones of this pulse, per row."""
@@ -248,9 +259,7 @@ class _Emitter:
         slot = self.slots[node.attributes.get_string("id")]
         present = node.inputs[0]
         assert present is not None
-        if present.is_graph_output() or present.is_graph_input() or present.producer() is None or any(
-            other.present is present for other in self.slots.values()
-        ):
+        if not self._free(present):
             present = self.build.op("Identity", [present], f"{slot.state.id}.present")
         slot.present = present
         self.g.graph.remove(node, safe=True)

@@ -83,7 +83,8 @@ def test_models(name: str, level: str) -> None:
     build: Any = {"wavenet": wavenet.build, "chain": lambda: chain.build(128, 20), "crn": crn.build, "hifigan": lambda: hifigan.build(16)}[name]
     done = convert(build(), axis="S", pulse=2, optimize=level)
     same_in_any_order(done)
-    marked = [s["in_place"] for s in done.manifest["states"]]
+    # A state of one pulse is the wire itself, which is there before the state is read.
+    marked = [s["in_place"] for s in done.manifest["states"] if s["axis"] is None or s["shape"][s["axis"]] != 2]
     assert sum(marked) >= len(marked) - 3
 
 
