@@ -7,7 +7,7 @@ read. There is no switch to weaken it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -127,8 +127,20 @@ def _check_so_far(batch, c, row, got, pulse) -> None:  # type: ignore[no-untyped
         _compare(c, want, values, real, f"{pulse}, {real} of {row.length} frames so far", names)
 
 
+def _reads(graph: onnx.GraphProto) -> Iterator[str]:
+    """The wires read in a graph, those of its subgraphs with them."""
+    for node in graph.node:
+        yield from node.input
+        for a in node.attribute:
+            for sub in (a.g, *a.graphs):
+                yield from (o.name for o in sub.output)
+                yield from _reads(sub)
+
+
 def _check_file(c: Conversion, target: str) -> None:
     """ONNX, valid, in the order of the contract; no operators beyond the standard's but the batch model's and the target's."""
+    used = set(_reads(c.model.graph)) | {o.name for o in c.model.graph.output}
+    assert {t.name for t in c.model.graph.initializer} <= used, "constants that nothing reads"
     onnx.checker.check_model(c.model)
     m = c.manifest
     graph = c.model.graph

@@ -7,7 +7,7 @@ rows (im2col), a transposed convolution another, and what only moves axes is not
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -19,7 +19,7 @@ from pulsify.dim import DimLike, sym
 from pulsify.facts import AxisRegion, WireFact
 from pulsify.graph import DOMAIN, Graph, NodeBuilder, StateSlot, tensor_fact
 
-__all__ = ["RowView", "Rows", "row_view"]
+__all__ = ["RowView", "Rows", "each", "row_view"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +90,15 @@ def row_view(g: Graph, v: ir.Value | None) -> RowView | None:
             return None
         channel, channels = a, d
     return RowView(len(chunk), time, channel, batch, frames, channels, region, fact.shape[time])
+
+
+def each(g: Graph, ops: Collection[str], rewrite: Callable[[Rows, ir.Node], bool]) -> int:
+    """Offer a rewrite every node of these standard operators; how many it took."""
+    rows = Rows(g)
+    count = sum(rewrite(rows, node) for node in list(g.graph) if node.op_type in ops and not node.domain)
+    if count:
+        g.graph.sort()
+    return count
 
 
 class Rows:

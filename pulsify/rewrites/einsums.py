@@ -14,17 +14,13 @@ import numpy as np
 import onnx_ir as ir
 
 from pulsify.graph import Graph
-from pulsify.rewrites._rows import Rows
+from pulsify.rewrites._rows import Rows, each
 
 __all__ = ["apply"]
 
 
 def apply(g: Graph) -> int:
-    rows = Rows(g)
-    count = sum(_rewrite(rows, node) for node in list(g.graph) if node.op_type == "Einsum" and not node.domain)
-    if count:
-        g.graph.sort()
-    return count
+    return each(g, ("Einsum",), _rewrite)
 
 
 def _rewrite(rows: Rows, node: ir.Node) -> bool:

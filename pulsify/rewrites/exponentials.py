@@ -12,7 +12,7 @@ import numpy as np
 import onnx_ir as ir
 
 from pulsify.graph import Graph
-from pulsify.rewrites._rows import Rows
+from pulsify.rewrites._rows import Rows, each
 
 __all__ = ["apply"]
 
@@ -24,11 +24,7 @@ _USUAL = {"Elu": (1.0, 1.0), "Selu": (1.67326319217681884765625, 1.0507010221481
 
 
 def apply(g: Graph) -> int:
-    rows = Rows(g)
-    count = sum(_rewrite(rows, node) for node in list(g.graph) if node.op_type in _USUAL and not node.domain)
-    if count:
-        g.graph.sort()
-    return count
+    return each(g, _USUAL, _rewrite)
 
 
 def _rewrite(rows: Rows, node: ir.Node) -> bool:

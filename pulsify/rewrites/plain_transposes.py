@@ -15,7 +15,7 @@ import onnx_ir as ir
 
 from pulsify.dim import DimLike
 from pulsify.graph import Graph
-from pulsify.rewrites._rows import Rows
+from pulsify.rewrites._rows import Rows, each
 
 __all__ = ["apply", "plain"]
 
@@ -26,11 +26,7 @@ Perm = tuple[int, ...]
 
 
 def apply(g: Graph) -> int:
-    rows = Rows(g)
-    count = sum(_rewrite(rows, node) for node in list(g.graph) if node.op_type == "Transpose" and not node.domain)
-    if count:
-        g.graph.sort()
-    return count
+    return each(g, ("Transpose",), _rewrite)
 
 
 def plain(shape: Sequence[DimLike], perm: Perm) -> tuple[list[DimLike], Perm] | None:

@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from pulsify.facts import WireFact
 from pulsify.graph import Graph
-from pulsify.rewrites._rows import Rows
+from pulsify.rewrites._rows import Rows, each
 
 __all__ = ["apply"]
 
@@ -21,11 +21,7 @@ _SUMS = {"ReduceSumSquare": 512, "ReduceL2": 512, "ReduceSum": 1024}
 
 
 def apply(g: Graph) -> int:
-    rows = Rows(g)
-    count = sum(_rewrite(rows, node) for node in list(g.graph) if node.op_type in _SUMS and not node.domain)
-    if count:
-        g.graph.sort()
-    return count
+    return each(g, _SUMS, _rewrite)
 
 
 def _rewrite(rows: Rows, node: ir.Node) -> bool:

@@ -13,17 +13,13 @@ import onnx_ir as ir
 from pulsify.graph import Graph
 from pulsify.ops._infer import view
 from pulsify.ops.conv_transpose import transposed
-from pulsify.rewrites._rows import Rows
+from pulsify.rewrites._rows import Rows, each
 
 __all__ = ["apply"]
 
 
 def apply(g: Graph) -> int:
-    rows = Rows(g)
-    count = sum(_rewrite(rows, node) for node in list(g.graph) if node.op_type == "ConvTranspose" and not node.domain)
-    if count:
-        g.graph.sort()
-    return count
+    return each(g, ("ConvTranspose",), _rewrite)
 
 
 def _rewrite(rows: Rows, node: ir.Node) -> bool:

@@ -12,7 +12,7 @@ import onnx_ir as ir
 from pulsify.dim import DimLike
 from pulsify.graph import Graph
 from pulsify.rewrites._row_windows import GATHERED, stride
-from pulsify.rewrites._rows import Rows
+from pulsify.rewrites._rows import Rows, each
 
 __all__ = ["apply"]
 
@@ -21,11 +21,7 @@ _TAKEN = 16
 
 
 def apply(g: Graph) -> int:
-    rows = Rows(g)
-    count = sum(_rewrite(rows, node) for node in list(g.graph) if node.op_type == "Gather" and not node.domain)
-    if count:
-        g.graph.sort()
-    return count
+    return each(g, ("Gather",), _rewrite)
 
 
 def _rewrite(rows: Rows, node: ir.Node) -> bool:

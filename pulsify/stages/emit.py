@@ -58,6 +58,9 @@ class _Emitter:
             self.first_pulse.finish(self.counters.started(1, None))
         g.graph.sort()
         g.graph.opset_imports.pop(DOMAIN, None)
+        for name, value in list(g.graph.initializers.items()):
+            if not value.uses() and not value.is_graph_output():
+                del g.graph.initializers[name]
         self._interface()
         contract.write(g, self.counters.valid_frames)
 
