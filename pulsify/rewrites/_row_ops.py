@@ -253,7 +253,8 @@ def _times(rows: Rows, x: ir.Value, weight: np.ndarray, bias: np.ndarray | None,
     return rows.node("Add", [out, rows.weight(bias, f"{stem}.bias")], f"{stem}.biased")[0]
 
 
-def _conv(g: Graph, node: ir.Node) -> Form | None:
+def _along_time(g: Graph, node: ir.Node) -> tuple[RowView, RowView, np.ndarray, np.ndarray | None, int] | None:
+    """Views, constant weight and bias of a convolution that mixes all channels, and which of its axes is time."""
     views = _one(g, node)
     weight, bias = _array(node.inputs[1]), _array(node.inputs[2]) if len(node.inputs) > 2 else None
     if views is None or weight is None or g.facts[node.outputs[0]].dtype not in _FLOATS:
@@ -261,10 +262,18 @@ def _conv(g: Graph, node: ir.Node) -> Form | None:
     if len(node.inputs) > 2 and node.inputs[2] is not None and bias is None:
         return None
     x, y = views
-    a = node.attributes
     at = x.time - 2
-    if at < 0 or a.get_int("group", 1) != 1 or x.channel not in (None, 1) or y.channel not in (None, 1):
+    if at < 0 or node.attributes.get_int("group", 1) != 1 or x.channel not in (None, 1) or y.channel not in (None, 1):
         return None
+    return x, y, weight, bias, at
+
+
+def _conv(g: Graph, node: ir.Node) -> Form | None:
+    found = _along_time(g, node)
+    if found is None:
+        return None
+    x, y, weight, bias, at = found
+    a = node.attributes
     if any(a.get_ints("pads", ())) or a.get_string("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
         return None
     if prod(weight.shape[2:]) != weight.shape[2 + at] or weight.shape[:2] != (y.channels, x.channels):
@@ -284,17 +293,11 @@ def _conv(g: Graph, node: ir.Node) -> Form | None:
 
 
 def _conv_transpose(g: Graph, node: ir.Node) -> Form | None:
-    views = _one(g, node)
-    weight, bias = _array(node.inputs[1]), _array(node.inputs[2]) if len(node.inputs) > 2 else None
-    if views is None or weight is None or g.facts[node.outputs[0]].dtype not in _FLOATS:
+    found = _along_time(g, node)
+    if found is None:
         return None
-    if len(node.inputs) > 2 and node.inputs[2] is not None and bias is None:
-        return None
-    x, y = views
+    x, y, weight, bias, at = found
     a = node.attributes
-    at = x.time - 2
-    if at < 0 or a.get_int("group", 1) != 1 or x.channel not in (None, 1) or y.channel not in (None, 1):
-        return None
     if prod(weight.shape[2:]) != weight.shape[2 + at] or weight.shape[:2] != (x.channels, y.channels):
         return None
     geometry = {t.axis: t for t in transposed(node_view(g, node, outputs=True))}

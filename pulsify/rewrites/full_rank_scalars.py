@@ -6,6 +6,8 @@ are 1 in both operands; where one operand has none to leave out it goes number b
 
 from __future__ import annotations
 
+import onnx_ir as ir
+
 from pulsify.graph import Graph
 from pulsify.ops.elementwise import BINARY, COMPARE
 from pulsify.rewrites._rows import Rows
@@ -25,7 +27,7 @@ def apply(g: Graph) -> int:
             continue
         for k, v in enumerate(node.inputs):
             constant = None if v is None else v.const_value
-            if constant is not None and constant.size == 1 and len(constant.shape) < len(held):
+            if constant is not None and constant.dtype != ir.DataType.STRING and constant.size == 1 and len(constant.shape) < len(held):
                 array = constant.numpy().reshape([1] * len(held))
                 node.replace_input_with(k, rows.const(array, array.dtype, "scalar"))
                 count += 1

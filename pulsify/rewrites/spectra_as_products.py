@@ -81,7 +81,7 @@ def _stft(rows: Rows, node: ir.Node) -> bool:
     length, frames, bins = shape[1], made[1], made[2]
     if not isinstance(length, int) or not isinstance(frames, int) or not isinstance(bins, int):
         return False
-    hop = int(step.const_value.numpy())
+    hop = int(step.const_value.numpy().reshape(-1)[0])
     taps = int(given.const_value.shape.numpy()[0]) if given is not None else _constant(rest[1] if len(rest) > 1 else None)  # type: ignore[union-attr]
     if taps is None or (frames - 1) * hop + taps > length:
         return False

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
+import onnx
 import pytest
 
 from pulsify.api import convert
+from pulsify.runtime import open_session
 from tests.contract_check import check
 from tests.graphs import G
 
@@ -36,3 +39,16 @@ def test_same_numbers(batch: int | str) -> None:
     y = g("Conv", y, g.weight(3, 3, 1, 3), g.weight(3), pads=[0, 1, 0, 1])
     y = g("MaxPool", g("PRelu", y, g.const(0.1, "float32")), kernel_shape=[1, 2], pads=[0, 0, 0, 1])
     check(g.model(g("Max", y, g.const(-0.5, "float32"))), pulses=(1, 2, "P"))
+
+
+def test_strings_stay_as_they_are() -> None:
+    g = G()
+    x = g.input("x", [1, 2, "S"], onnx.TensorProto.STRING)
+    a, b = (g.const(np.array(t, object)) for t in "ab")
+    y = g("Where", g("Equal", x, a), b, x)
+    g.opset = 19
+    model = g.model(y, **{y: onnx.TensorProto.STRING})
+    c = convert(model, axis="S", pulse=1)
+    feeds = {"x": np.array([[["a"], ["c"]]], object)}
+    (got,) = open_session(c.model.SerializeToString()).run(None, feeds)
+    assert got.tolist() == [[["b"], ["c"]]]
