@@ -40,6 +40,8 @@ class Source:
     #: Oldest frame that a reader of whole stretches needs.
     low: int = 0
     whole: ir.Value | None = None
+    #: The last ``history`` frames of a pulse, once somebody cut them off.
+    tail: ir.Value | None = None
     taken: dict[bytes, ir.Value] = field(default_factory=dict)
 
     @property
@@ -118,8 +120,10 @@ class Memory:
         return int(past[0].sum())
 
     def _ask(self, source: Source, reader: Reader) -> None:
-        taps = self._past_taps(reader.offsets)
-        if taps is None:
+        taps, shift = self._past_taps(reader.offsets), _shift(reader.offsets, source.view.frames)
+        if shift:
+            self._want(np.arange(-shift, 0).reshape(-1, 1), source)
+        elif taps is None:
             source.low = min(source.low, int(reader.offsets.min()))
         elif taps:
             self._want(reader.offsets[:, :taps], source)
@@ -179,7 +183,9 @@ class Memory:
     def _made(self, source: Source, reader: Reader) -> ir.Value:
         rows, view, offsets = self.rows, source.view, reader.offsets
         stem = reader.old.name or "taps"
-        taps = self._past_taps(offsets)
+        taps, shift = self._past_taps(offsets), _shift(offsets, view.frames)
+        if shift:
+            return self._beside(source, shift, stem)
         if taps is None:
             assert source.whole is not None
             frames = view.frames - source.low
@@ -199,6 +205,19 @@ class Memory:
         (out,) = rows.node("Concat", parts, stem, axis=view.axis + 1)
         return out
 
+    def _beside(self, source: Source, shift: int, stem: str) -> ir.Value:
+        """Rows of two frames: the wire ``shift`` frames ago beside itself."""
+        rows, view, x = self.rows, source.view, source.wire
+        past = self._have(np.arange(-shift, 0).reshape(-1, 1), source)
+        (whole,) = rows.node("Concat", [past, x], f"{x.name}.frames", axis=view.axis)
+        note(rows, whole, x, [shift + view.frames, view.channels])
+        before, tail = rows.node("Split", [whole, rows.const([view.frames, shift], stem="rows")], f"{stem}.before", 2, axis=view.axis)
+        for part, n in ((before, view.frames), (tail, shift)):
+            note(rows, part, x, [n, view.channels])
+        if shift == source.history:
+            source.tail = tail
+        return rows.node("Concat", [before, x], stem, axis=view.axis + 1)[0]
+
     # -- what is remembered ---------------------------------------------------------------------------------------
 
     def _store(self) -> None:
@@ -214,7 +233,8 @@ class Memory:
                 base = self.size
             for source in self.sources:
                 wire, frames = source.wire, source.view.frames
-                if (frames - source.history) * self.channels * source.slot.state.dtype.itemsize > _NODE:
+                surplus = (frames - source.history) * self.channels * source.slot.state.dtype.itemsize
+                if source.tail is not None or surplus > _NODE:
                     wire, frames = self._tail(source), source.history
                 parts.append(wire)
                 kept = np.arange(frames, frames + source.history) - source.history  # the last ones of [past; x], counted in x
@@ -247,6 +267,17 @@ class Memory:
 
     def _tail(self, source: Source) -> ir.Value:
         rows, view = self.rows, source.view
+        if source.tail is not None:
+            return source.tail
         bounds = [rows.const([v]) for v in (-source.history, END, view.axis)]
         (out,) = rows.node("Slice", [source.wire, *bounds], f"{source.wire.name}.tail")
         return note(rows, out, source.wire, [source.history, view.channels])
+
+
+def _shift(offsets: np.ndarray, frames: int) -> int:
+    """How many frames apart the two columns are where one is the pulse itself and the other begins in the past and ends in
+    the pulse; 0 for anything else."""
+    now, shift = np.arange(frames), -int(offsets[0, 0])
+    if offsets.shape != (frames, 2) or not 0 < shift < frames:
+        return 0
+    return shift if np.array_equal(offsets, np.stack([now - shift, now], axis=1)) else 0

@@ -77,6 +77,10 @@ def _blocks(rows: Rows, x: ir.Value, view: RowView, offsets: np.ndarray, step: i
 
 
 def shaped(rows: Rows, wire: ir.Value, frames: int, width: int, view: RowView, stem: str) -> ir.Value:
+    """The same numbers as ``frames`` rows of ``width``."""
     target = [*([] if view.batch is None else [-1]), frames, width]
+    before = wire.producer()
+    if before is not None and before.op_type == "Reshape" and not before.domain and before.inputs[0] is not None:
+        wire = before.inputs[0]  # of two Reshapes, the last one tells
     (out,) = rows.node("Reshape", [wire, rows.const(target)], stem)
     return note(rows, out, wire, [frames, width])

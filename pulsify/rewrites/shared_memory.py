@@ -16,6 +16,8 @@ a batch, so models with a batch move theirs.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import onnx_ir as ir
 
@@ -24,6 +26,7 @@ from pulsify.rewrites._memory import Memory, Reader, Source
 from pulsify.rewrites._rings import Ring
 from pulsify.rewrites._row_windows import take
 from pulsify.rewrites._rows import Rows, RowView, row_view
+from pulsify.rewrites._wide_rows import widened
 
 __all__ = ["apply", "without_rings"]
 
@@ -43,7 +46,8 @@ def without_rings(g: Graph) -> int:
 def _share(g: Graph, rings: bool) -> int:
     if g.pulse is None or not isinstance(g.pulse.size, int):
         return 0
-    rows, groups = Rows(g), _groups(g)
+    rows = Rows(g)
+    groups = _groups(rows)
     used = {n.name for n in g.graph}
     shared: dict[str, ir.Value] = {}
     for (channels, *_), sources in groups.items():
@@ -56,20 +60,27 @@ def _share(g: Graph, rings: bool) -> int:
     return sum(map(len, groups.values()))
 
 
-def _groups(g: Graph) -> dict[tuple[int, ir.DataType, bool], list[Source]]:
+def _groups(rows: Rows) -> dict[tuple[int, ir.DataType, bool], list[Source]]:
     """The wires in row form that have a history, those that may share a state together."""
-    slots = {slot.state.id: slot for slot in g.slots}
+    g = rows.g
     groups: dict[tuple[int, ir.DataType, bool], list[Source]] = {}
-    for node in g.graph:
+    for node in list(g.graph):
         if node.domain == DOMAIN and node.op_type == "Delay" and _plain(node) and node.inputs[0] is not None:
-            view, before = row_view(g, node.inputs[0]), node.inputs[0].producer()
+            view, before = _with_channel(row_view(g, node.inputs[0])), node.inputs[0].producer()
             # A history of a history reads what another one gives: it stays by itself.
             chained = before is not None and before.domain == DOMAIN and before.op_type == "Delay"
             if view is not None and view.plain and not chained:
-                slot = slots[node.name or ""]
-                key = (view.channels, slot.state.dtype, slot.state.zeros_read)
-                groups.setdefault(key, []).append(_source(node, view, slot))
+                source = widened(rows, _source(node, view, rows.slots[node.name or ""]))
+                state = source.slot.state
+                groups.setdefault((source.view.channels, state.dtype, state.zeros_read), []).append(source)
     return groups
+
+
+def _with_channel(view: RowView | None) -> RowView | None:
+    """A last axis of length 1 holds the only channel."""
+    if view is None or view.channel is not None or (view.rank, view.time) != (view.axis + 2, view.axis):
+        return view
+    return replace(view, channel=view.axis + 1)
 
 
 def _plain(node: ir.Node) -> bool:

@@ -33,7 +33,7 @@ _TYPES = {
 
 
 #: Bytes of a pulse's wires up to which each may have a place of its own.
-_ROOMY = 4 << 20
+_ROOMY = 16 << 20
 
 
 def open_session(

@@ -97,25 +97,48 @@ class _Emitter:
         elif first is not None:
             flag = self.counters.started(len(state.shape), state.batch_axis)
             before = self._choose(flag, past, first, f"{node.name}.past", len(state.shape), axis, history)
-        whole = self.build.op("Concat", [before, source], f"{node.name}.frames", axis=axis)
         lasts = node.attributes.get_ints("last", ())
         stem = f"present_{_identifier(state.id)}"
+        frames = self.g.chunks.get(source, (None,) * len(state.shape))[axis]
+        if views == [(history, 0)] and not lasts and isinstance(frames, int):
+            self._swap(node, [self._late(slot, before, source, axis, frames, history, stem)])
+            return
+        whole = self.build.op("Concat", [before, source], f"{node.name}.frames", axis=axis)
+        late: ir.Value | None = None
         if lasts:
             slot.present = self._held(node, state, past, whole, history, stem)
-        elif self._free(source) and self.g.chunks.get(source, (None,) * len(state.shape))[axis] == history:
+        elif frames == history and self._free(source):
             slot.present = source  # a pulse is all that is remembered
+        elif isinstance(frames, int) and (history, 0) in views:
+            late, slot.present = self._parts(whole, axis, (frames, history), stem)
         else:
             slot.present = self._cut(whole, axis, -history, END, stem)
         outputs = []
         for (delay, overlap), out in zip(views, node.outputs):
             start, end = history - delay - overlap, -delay if delay else END
-            outputs.append(whole if (start, end) == (0, END) else self._cut(whole, axis, start, end, f"{out.name}.view"))
+            if late is not None and (delay, overlap) == (history, 0):
+                outputs.append(late)
+            else:
+                outputs.append(whole if (start, end) == (0, END) else self._cut(whole, axis, start, end, f"{out.name}.view"))
         for count, out in zip(lasts, node.outputs[len(views) :], strict=True):
             if count < history:
                 outputs.append(self._cut(slot.present, axis, -count, END, f"{out.name}.view"))
             else:
                 outputs.append(self.build.op("Identity", [slot.present], f"{out.name}.view") if out.is_graph_output() else slot.present)
         self._swap(node, outputs)
+
+    def _late(self, slot: StateSlot, before: ir.Value, source: ir.Value, axis: int, frames: int, history: int, stem: str) -> ir.Value:
+        """A wire delayed by all that is remembered of it: that, and the begin of the pulse. The rest is remembered next."""
+        if frames == history:
+            slot.present = source if self._free(source) else self.build.op("Identity", [source], stem)
+            return before
+        whole = self.build.op("Concat", [before, source], f"{stem}.frames", axis=axis)
+        late, slot.present = self._parts(whole, axis, (frames, history), stem)
+        return late
+
+    def _parts(self, wire: ir.Value, axis: int, sizes: tuple[int, int], stem: str) -> tuple[ir.Value, ir.Value]:
+        first, last = self.build.node("Split", [wire, self.build.const(sizes)], f"{stem}.of", {"axis": axis}, num_outputs=2).outputs
+        return first, last
 
     def _free(self, wire: ir.Value) -> bool:
         """Whether a wire may be what a state is next, under the state's name."""

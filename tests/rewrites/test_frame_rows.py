@@ -136,14 +136,37 @@ def test_weights_are_rearranged_not_changed() -> None:
 
 @pytest.mark.parametrize("blocks", [1, 2, 3])
 @pytest.mark.parametrize("batch", [1, "N"])
-def test_windows_of_whole_blocks_are_not_gathered(batch: int | str, blocks: int) -> None:
-    """A filter bank whose kernel is a multiple of its stride, as every STFT has one."""
+def test_windows_of_whole_blocks(batch: int | str, blocks: int) -> None:
+    """A filter bank whose kernel is a multiple of its stride, as every STFT has one: a row is a block, two lie side by side."""
     g = G()
     x = g.input("x", [batch, 1, "S"])
     y = g("Conv", x, g.weight(6, 1, 4 * blocks), g.weight(6), strides=[4])
     with forced(False):
         c = check(g.model(g("Tanh", y)), pulses=(4, 8, 12))
-    assert not {"Gather", "Conv"} & {n.op_type for n in c.model.graph.node}
+    kinds = [n.op_type for n in c.model.graph.node]
+    assert "Conv" not in kinds and "Slice" not in kinds[:-1] and ("Gather" in kinds) == (blocks == 3)
+    assert [s["shape"][-2:] for s in c.manifest["states"]] == [[blocks - 1, 4]] * (blocks > 1)
+
+
+def test_blocks_are_as_long_as_windows_and_their_distance_allow() -> None:
+    """Kernel 10 and stride 4: blocks of 2."""
+    g = G()
+    y = g("Conv", g.input("x", [1, 1, "S"]), g.weight(6, 1, 10), strides=[4])
+    with forced(False):
+        c = check(g.model(g("Tanh", y)), pulses=(4, 8, 16))
+    assert [s["shape"] for s in c.manifest["states"]] == [[4, 2]]
+
+
+@pytest.mark.parametrize("batch", [1, "N"])
+def test_two_taps_lie_side_by_side(batch: int | str) -> None:
+    """A kernel of 2, as the first WaveNet had: the wire beside what it was, cut once and joined twice."""
+    g = G()
+    y = g.input("x", [batch, 3, "S"])
+    for d in (1, 2, 3):
+        y = g("Relu", g("Conv", y, g.weight(3, 3, 2), g.weight(3), dilations=[d], pads=[d, 0]))
+    with forced(False):
+        c = check(g.model(y), pulses=(1, 2, 3, 4, 7, 8))
+    assert "Gather" not in {n.op_type for n in c.model.graph.node}
 
 
 @given(data=st.data())
@@ -164,6 +187,6 @@ def test_long_windows_are_not_gathered() -> None:
     g = G()
     y = g("Conv", g.input("x", [1, 1, "S"]), g.weight(8, 1, 45), strides=[20], pads=[40, 0])
     with forced(False):
-        kinds = {pulse: {n.op_type for n in convert(g.model(y), axis="S", pulse=pulse).model.graph.node} for pulse in (40, 200)}
+        kinds = {pulse: {n.op_type for n in convert(g.model(y), axis="S", pulse=pulse).model.graph.node} for pulse in (40, 1000)}
     assert "Gather" in kinds[40], "few frames"
-    assert "Gemm" in kinds[200] and "Gather" not in kinds[200]
+    assert "Gemm" in kinds[1000] and "Gather" not in kinds[1000]

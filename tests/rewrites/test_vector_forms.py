@@ -5,6 +5,7 @@ from __future__ import annotations
 from unittest import mock
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 import pytest
 from hypothesis import given
@@ -68,10 +69,12 @@ def test_windows(data: st.DataObject) -> None:
         assert "Gather" not in kinds(c)
 
 
-def test_front_ends_gather_nothing() -> None:
-    """Frames of 400 samples every 160."""
+def test_front_ends_gather_blocks() -> None:
+    """Frames of 400 samples every 160 are five blocks of 80 each."""
     g = G()
     x = g.input("x", [1, "S"])
     y = g("Conv", g("Unsqueeze", x, g.ints(1)), g.const(np.eye(400)[:, None], "float32"), strides=[160])
     c = convert(g.model(g("MatMul", g("Transpose", y, perm=[0, 2, 1]), g.weight(400, 80))), axis="S", pulse=1280)
-    assert "Gather" not in kinds(c)
+    (gather,) = [n for n in c.model.graph.node if n.op_type == "Gather"]
+    index = next(onnx.numpy_helper.to_array(t) for t in c.model.graph.initializer if t.name == gather.input[1])
+    assert index.shape == (8, 5)
