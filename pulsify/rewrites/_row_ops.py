@@ -23,7 +23,7 @@ from pulsify.ops.elementwise import BINARY, COMPARE, UNARY
 from pulsify.rewrites._costs import NODE
 from pulsify.rewrites._rows import Rows, RowView, row_view
 
-__all__ = ["POINTWISE", "Form", "Product", "row_form"]
+__all__ = ["POINTWISE", "Form", "Product", "is_mover", "row_form"]
 
 POINTWISE = {*UNARY.split(), *BINARY.split(), *COMPARE.split(), "Cast", "Clip", "Div", "Where"} - {"Identity", "SwiGLU"}
 _MOVERS = {"Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze", "Flatten"}
@@ -112,6 +112,11 @@ def _mover(g: Graph, node: ir.Node) -> Form | None:
     source = node.inputs[0]
     assert source is not None
     return Form((source,), ((node.outputs[0], y),), lambda rows, ins: ins)
+
+
+def is_mover(g: Graph, node: ir.Node) -> bool:
+    """Whether a node does nothing but place the axes of a wire otherwise."""
+    return node.op_type in _MOVERS and not node.domain and _mover(g, node) is not None
 
 
 def _pointwise(g: Graph, node: ir.Node) -> Form | None:

@@ -3,6 +3,9 @@
 Runtimes have a fast path for moving one axis and copy element by element otherwise, counting axes of length 1:
 ``[1, 1, 64, 128]`` with perm (0, 3, 2, 1) takes onnxruntime 27 us. With those axes left out by a Reshape, which moves no data,
 it is ``[64, 128]`` with (1, 0) and takes 2.4. Adding them by the Transpose itself would not do: runtimes merge that again.
+
+A Gemm without a bias, moved, is a MatMul: onnxruntime merges the two into ``W.T @ x.T``, whose inner loop runs over few frames
+(four of 250 channels to 128: 34 us for 15).
 """
 
 from __future__ import annotations
@@ -26,7 +29,16 @@ Perm = tuple[int, ...]
 
 
 def apply(g: Graph) -> int:
+    for node in g.graph:
+        if node.op_type == "Transpose" and not node.domain:
+            _unmerged(node.inputs[0].producer())  # type: ignore[union-attr]
     return each(g, ("Transpose",), _rewrite)
+
+
+def _unmerged(product: ir.Node | None) -> None:
+    """A product in a form that is not merged with the Transpose behind it."""
+    if product is not None and (product.op_type, product.domain, len(product.inputs)) == ("Gemm", "", 2) and not product.attributes:
+        product.op_type = "MatMul"
 
 
 def plain(shape: Sequence[DimLike], perm: Perm) -> tuple[list[DimLike], Perm] | None:

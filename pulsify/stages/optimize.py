@@ -19,6 +19,7 @@ from pulsify.rewrites import (
     lift_convs,
     masks_as_products,
     plain_transposes,
+    residual_taps,
     shared_memory,
     short_sums,
     spectra_as_products,
@@ -30,7 +31,7 @@ from pulsify.rewrites import (
 __all__ = ["REWRITES", "optimize"]
 
 _FASTER = (
-    spectra_as_products.apply, einsums.apply, spread_frequencies.apply, short_sums.apply, masks_as_products.apply,
+    spectra_as_products.apply, einsums.apply, spread_frequencies.apply, residual_taps.apply, short_sums.apply, masks_as_products.apply,
     causal_convs.apply, frame_rows.apply, sums_of_products.apply,
 )  # fmt: skip
 

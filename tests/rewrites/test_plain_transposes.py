@@ -60,3 +60,11 @@ def test_it_is_done() -> None:
     y = g("Transpose", g("Tanh", g.input("x", [1, 1, "S", 64])), perm=[0, 3, 2, 1])
     (node,) = (n for n in convert(g.model(y), axis="S", pulse=8).model.graph.node if n.op_type == "Transpose")
     assert list(node.attribute[0].ints) == [1, 0]
+
+
+def test_moved_products_stay_products() -> None:
+    """A runtime would turn a Gemm and its Transpose round."""
+    g = G()
+    h = g("Relu", g("MatMul", g.input("x", [1, "S", 8]), g.weight(8, 16)))
+    c = check(g.model(g("Transpose", g("MatMul", h, g.weight(16, 16)), perm=[0, 2, 1])), pulses=(1, 4))
+    assert [n.op_type for n in c.model.graph.node if n.op_type in ("Gemm", "MatMul", "Transpose")] == ["Gemm", "MatMul", "Transpose"]
