@@ -18,6 +18,7 @@ from benchmarks.contenders import Bound
 from benchmarks.timing import take_turns
 from pulsify.api import convert
 from pulsify.rewrites import (
+    biases_ahead,
     exponentials,
     frame_rows,
     full_rank_scalars,
@@ -56,6 +57,7 @@ REWRITES: dict[str, Callable[[], AbstractContextManager[object]]] = {
     "frame_rows": lambda: _without(frame_rows.apply),
     "shared_memory": lambda: mock.patch.object(shared_memory, "_groups", lambda g: {}),
     "rings": _moved,
+    "biases_ahead": lambda: _without(biases_ahead.apply),
     "sums_of_products": lambda: _without(sums_of_products.apply),
     "masks_as_products": lambda: _without(masks_as_products.apply),
     "lift_convs": lambda: _without(lift_convs.apply),

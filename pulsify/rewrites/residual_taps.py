@@ -46,7 +46,7 @@ def _conv(g: Graph, v: ir.Value) -> ir.Node | None:
         node = v.producer()
         if node is not None and node.op_type == "Conv" and not node.domain:
             return node
-        if node is None or node.inputs[0] is None or not is_mover(g, node):
+        if node is None or not is_mover(g, node) or node.inputs[0] is None:
             return None
         v = node.inputs[0]
     return None
@@ -91,7 +91,7 @@ def _sources(g: Graph, v: ir.Value, view: RowView) -> Iterator[tuple[ir.Value, i
     while True:
         yield v, offset
         node = v.producer()
-        if node is None or node.inputs[0] is None:
+        if node is None or not node.inputs or node.inputs[0] is None:
             return
         if node.domain == DOMAIN and node.op_type == "Delay" and node.attributes.get_int("axis") == view.time:
             k, a = node.outputs.index(v), node.attributes

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from pulsify.graph import Graph
 from pulsify.rewrites import (
+    biases_ahead,
     causal_convs,
     drop_dead,
     einsums,
@@ -32,7 +33,7 @@ __all__ = ["REWRITES", "optimize"]
 
 _FASTER = (
     spectra_as_products.apply, einsums.apply, spread_frequencies.apply, residual_taps.apply, short_sums.apply, masks_as_products.apply,
-    causal_convs.apply, frame_rows.apply, sums_of_products.apply,
+    causal_convs.apply, frame_rows.apply, biases_ahead.apply, sums_of_products.apply,
 )  # fmt: skip
 
 _LAST = (
