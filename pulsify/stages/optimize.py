@@ -19,6 +19,7 @@ from pulsify.rewrites import (
     full_rank_scalars,
     lift_convs,
     masks_as_products,
+    one_history,
     plain_transposes,
     residual_taps,
     shared_memory,
@@ -44,8 +45,8 @@ _LAST = (
 #: Per level, in the order of application. A ring is faster than a history that moves, and has a counter besides.
 REWRITES: dict[str, tuple[Callable[[Graph], int], ...]] = {
     "none": (drop_dead.apply,),
-    "speed": (drop_dead.apply, *_FASTER, shared_memory.apply, *_LAST),
-    "size": (drop_dead.apply, *_FASTER, shared_memory.without_rings, *_LAST),
+    "speed": (drop_dead.apply, *_FASTER, one_history.where_it_pays, shared_memory.apply, *_LAST),
+    "size": (drop_dead.apply, *_FASTER, one_history.always, shared_memory.without_rings, *_LAST),
 }
 
 
