@@ -240,8 +240,8 @@ class Counters:
 
         def make() -> ir.Value:
             together = self._expected.get(self._base(*key[1:]), {})
-            if len(together) > 1 and key in together:
-                self._valid_together(rate, list(together), rank, axis, batch_axis, factor)
+            if key in together and not (end and self._plain(rate, delay, length)):
+                self._valid_together(list(together), rank, axis, batch_axis, factor)
                 return self._made[key]
             tests = []
             if start:
@@ -262,8 +262,9 @@ class Counters:
         return valid if dtype is None else self.build.op("Cast", [valid], "valid.factor", to=int(dtype))
 
     def expect(self, *place: Any) -> None:
-        """Announce a call of :meth:`valid`: masks of one rate, layout and length law (but for a constant) are computed
-        together, with one comparison each of all their starts and ends. Pulses of a dynamic size keep theirs apart."""
+        """Announce a call of :meth:`valid`: masks of one layout are computed together, with one comparison each of all
+        their starts and ends, whatever their rates; those whose lengths are no multiple of the stream's (but for a constant)
+        apart, by law. Pulses of a dynamic size keep each of theirs."""
         if self.g.pulse is not None and isinstance(self.g.pulse.size, int):
             self._expected.setdefault(self._base(*place), {})[("valid", *place)] = None
 
@@ -272,31 +273,49 @@ class Counters:
         batch_axis: int | None, factor: ir.DataType | None = None,
     ) -> object:  # fmt: skip
         """What masks that are computed together have in common."""
-        alone = (delay, length) if end and self._plain(rate, delay, length) else None
-        return rate, rank, axis, batch_axis, factor, _varying(length) if end else None, alone
+        alone = (rate, delay, length) if end and self._plain(rate, delay, length) else None
+        law = None if not end or self._is_multiple(rate, length) else (rate, _varying(length))
+        return rank, axis, batch_axis, factor, law, alone
 
-    def _valid_together(self, rate: Fraction, keys: list[Any], rank: int, axis: int, batch_axis: int | None, factor: ir.DataType | None) -> None:
-        """``position*r >= d - k`` and ``L0(V) - position*r > k - d - c`` for the masks of all delays d and lengths
-        ``L0 + c``, one after the other on the time axis, and cut apart."""
+    def _is_multiple(self, rate: Fraction, length: DimLike) -> bool:
+        """Whether a wire has r frames for each of the stream, but for a constant."""
+        return _varying(length) == sym(self.g.symbol) * rate
+
+    def _valid_together(self, keys: list[Any], rank: int, axis: int, batch_axis: int | None, factor: ir.DataType | None) -> None:
+        """For the masks of all rates r, delays d and lengths ``r*V + c``, one after the other on the time axis, and cut apart:
+
+            position >= ceil((d - k)/r)    and    V - position > floor((k - d - c)/r)
+
+        which is ``i >= 0`` and ``i < L(V)`` for integers; where L is another law ``L0 + c``, it is
+        ``L0(V) - position*r > k - d - c``.
+        """
         pulse = self.g.pulse
         assert pulse is not None and isinstance(pulse.size, int)
-        n = int(pulse.size * rate)
-        steps, always = np.arange(n), np.full(n, -(2**62))
-        begins, ends = [], []
-        for _, _, delay, length, start, end, *_ in keys:
-            begins.append(delay - steps if start else always)
-            ends.append(steps - delay - _constant(length) if end else always)
+        begins, ends, sizes = [], [], []
+        for _, rate, delay, length, start, end, *_ in keys:
+            n = int(pulse.size * rate)
+            steps, always = np.arange(n), np.full(n, -(2**62))
+            late = steps - delay - _constant(length)
+            if end and self._is_multiple(rate, length):
+                late = late * rate.denominator // rate.numerator
+            begins.append(-((steps - delay) * rate.denominator // rate.numerator) if start else always)
+            ends.append(late if end else always)
+            sizes.append(n)
         shape = [-1 if a == axis else 1 for a in range(rank)]
         tests = []
         if any(key[4] for key in keys):
-            first = self._beside(self._start(rate), rank, batch_axis)
+            first = self._beside(self.position(), rank, batch_axis)
             tests.append(self.build.op("GreaterOrEqual", [first, self.build.const(np.concatenate(begins).reshape(shape), "steps")], "begun"))
         if any(key[5] for key in keys):
-            left = self._beside(self._left(rate, _varying(keys[0][3])), rank, batch_axis)
+            _, rate, _, length, *_ = next(key for key in keys if key[5])
+            place = (Fraction(1), sym(self.g.symbol)) if self._is_multiple(rate, length) else (rate, _varying(length))
+            left = self._beside(self._left(*place), rank, batch_axis)
             tests.append(self.build.op("Greater", [left, self.build.const(np.concatenate(ends).reshape(shape), "steps")], "going"))
         every = self._factor(tests[0] if len(tests) == 1 else self.build.op("And", tests, "valid"), factor)
-        sizes = self.build.const([n] * len(keys), "frames")
-        parts = self.build.node("Split", [every, sizes], "valid.of", {"axis": axis}, num_outputs=len(keys)).outputs
+        if len(keys) == 1:
+            self._made[keys[0]] = every
+            return
+        parts = self.build.node("Split", [every, self.build.const(sizes, "frames")], "valid.of", {"axis": axis}, num_outputs=len(keys)).outputs
         self._made.update(zip(keys, parts, strict=True))
 
     def bound(self, rate: Fraction, delay: int, length: DimLike, end: bool) -> ir.Value:
