@@ -14,8 +14,8 @@ from dataclasses import replace
 import onnx_ir as ir
 
 from pulsify.graph import Graph
-from pulsify.rewrites._costs import as_is, as_rows, moving
-from pulsify.rewrites._row_ops import Form, Product
+from pulsify.rewrites._costs import NODE, as_is, as_rows, moving
+from pulsify.rewrites._row_ops import Form, Product, is_mover
 from pulsify.rewrites._rows import RowView, row_view
 
 __all__ = ["choose"]
@@ -137,4 +137,4 @@ def _work(g: Graph, node: ir.Node, form: Form, windows: Mapping[tuple[ir.Value, 
     if node.op_type == "Transpose" and not node.domain:
         view = form.makes[0][1]
         return moving(True, view.frames, view.channels), 0.0
-    return form.saves, 0.0
+    return NODE if is_mover(g, node) else form.saves, 0.0
