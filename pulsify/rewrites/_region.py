@@ -23,6 +23,9 @@ __all__ = ["choose"]
 #: Rounds of the search at most.
 ROUNDS = 4
 
+#: Nodes, and the wires at them.
+_Part = tuple[list[ir.Node], tuple[ir.Value, ...]]
+
 
 def choose(g: Graph, forms: Mapping[ir.Node, Form]) -> set[ir.Node]:
     """The nodes to write in row form."""
@@ -85,43 +88,47 @@ class _Search:
     def best(self, region: list[ir.Node]) -> set[ir.Node]:
         """The cheapest choice found among the nodes of a region."""
         results = []
-        stretches = _parts({n: self.forms[n] for n in region}, lambda n: self.forms[n].makes[0][1].region.rate)
+        levels = _parts({n: self.forms[n] for n in region}, lambda n: self.forms[n].makes[0][1].region.rate)
+        stretches = [self._part(nodes) for nodes in levels]
+        single = [self._part([node]) for node in region]
+        whole = self._part(region)
         for start in (True, False):
             for node in region:
                 self.rows[node] = start
-            for _ in range(ROUNDS):
-                if not self._flip_each(stretches):
-                    break
-            for _ in range(ROUNDS):
-                if not self._flip_each([[node] for node in (*region, *reversed(region))]):
-                    break
-            results.append((self._cost(region), {n for n in region if self.rows[n]}))
+            for parts in (stretches, [*single, *reversed(single)]):
+                for _ in range(ROUNDS):
+                    if not sum(self._flip(part) for part in parts):
+                        break
+            results.append((self._cost(whole), {n for n in region if self.rows[n]}))
         _, chosen = min(results, key=lambda r: r[0])
         for node in region:
             self.rows[node] = node in chosen
         return chosen
 
-    def _flip_each(self, parts: list[list[ir.Node]]) -> int:
-        """How many of these changed sides."""
-        return sum(self._flip(part) for part in parts)
+    def _part(self, nodes: list[ir.Node]) -> _Part:
+        wires = {v: None for n in nodes for v in (*self.forms[n].reads, *(v for v, _ in self.forms[n].makes))}
+        return nodes, tuple(wires)
 
-    def _flip(self, part: list[ir.Node]) -> bool:
+    def _flip(self, part: _Part) -> bool:
         """Let these nodes change sides if that is cheaper."""
+        nodes, _ = part
         before = self._cost(part)
-        for node in part:
+        for node in nodes:
             self.rows[node] = not self.rows[node]
         if self._cost(part) < before - 1e-9:
             return True
-        for node in part:
+        for node in nodes:
             self.rows[node] = not self.rows[node]
         return False
 
-    def _cost(self, part: list[ir.Node]) -> float:
+    def _cost(self, part: _Part) -> float:
         """Microseconds of these nodes and of the wires at them."""
-        wires = {v: None for n in part for v in (*self.forms[n].reads, *(v for v, _ in self.forms[n].makes))}
-        return sum(self.work[n][self.rows[n]] for n in part) + sum(self._moved(v) for v in wires)
+        nodes, wires = part
+        return sum(self.work[n][self.rows[n]] for n in nodes) + sum(self._moved(v) for v in wires)
 
     def _moved(self, v: ir.Value) -> float:
+        if not self.price[v]:
+            return 0.0
         producer = v.producer()
         made = self.rows.get(producer, False) if producer is not None else False
         readers = [self.rows[n] for n in self.readers.get(v, ())]
