@@ -14,7 +14,7 @@ from tests.contract_check import check
 from tests.graphs import G
 from tests.profiles import examples
 
-FUNCTIONS = {"LeakyRelu": {"alpha": 0.2}, "Elu": {}, "Tanh": {}, "Softsign": {}, "Sigmoid": {}, "Exp": {}}
+FUNCTIONS = {"LeakyRelu": {"alpha": 0.2}, "Elu": {}, "Tanh": {}, "Softsign": {}, "Sigmoid": {}, "Cos": {}}
 
 
 def block(g: G, x: str, f: str, kernel: int, dilation: int, before: int) -> str:
