@@ -98,9 +98,10 @@ def _table() -> dict[str, Any]:
 
 
 def _interpolate(values: Any, axes: Sequence[Sequence[int]], at: Sequence[float]) -> float:
-    """Piecewise linear in the logarithms; beyond the grid the last slope goes on. Cells that were not measured (None)
-    take the slope of their neighbours."""
-    return math.exp(_log(values, axes, at))
+    """Piecewise linear in the logarithms; beyond the grid the last slope goes on, and a cost is proportional to frames, the
+    first axis. Cells that were not measured (None) take the slope of their neighbours."""
+    most = axes[0][-1]
+    return math.exp(_log(values, axes, (min(at[0], most), *at[1:]))) * max(1.0, at[0] / most)
 
 
 def _log(values: Any, axes: Sequence[Sequence[int]], at: Sequence[float]) -> float:

@@ -20,6 +20,7 @@ from pulsify.rewrites import (
     lift_convs,
     masks_as_products,
     one_history,
+    one_reshape,
     plain_transposes,
     residual_taps,
     shared_memory,
@@ -39,7 +40,7 @@ _FASTER = (
 
 _LAST = (
     window_gathers.apply, exponentials.apply, lift_convs.apply, plain_transposes.apply, full_rank_scalars.apply, first_pulse.apply,
-    drop_dead.apply,
+    one_reshape.apply, drop_dead.apply,
 )  # fmt: skip
 
 #: Per level, in the order of application. A ring is faster than a history that moves, and has a counter besides.
