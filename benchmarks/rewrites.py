@@ -25,6 +25,7 @@ from pulsify.rewrites import (
     lift_convs,
     masks_as_products,
     one_history,
+    one_reshape,
     plain_transposes,
     residual_taps,
     shared_memory,
@@ -38,7 +39,7 @@ from pulsify.stages._counters import Counters
 
 #: Models, and their pulses in the least legal one.
 MODELS = {
-    **dict.fromkeys(("wavenet", "chain-64", "chain-128", "hifigan", "crn", "fsmn_vad", "pulsevad_teacher"), (1, 8, 64)),
+    **dict.fromkeys(("wavenet", "chain-64", "chain-128", "hifigan", "crn", "fsmn_vad", "dtln_1", "pulsevad_teacher"), (1, 8, 64)),
     **dict.fromkeys(("gigaam_v3_conv", "resample_44_16", "wespeaker", "swift_f0"), (1, 8, 64)),
 }
 
@@ -68,6 +69,7 @@ REWRITES: dict[str, Callable[[], AbstractContextManager[object]]] = {
     "exponentials": lambda: _without(exponentials.apply),
     "residual_taps": lambda: _without(residual_taps.apply),
     "one_history": lambda: _without(one_history.where_it_pays),
+    "one_reshape": lambda: _without(one_reshape.apply),
     "short_sums": lambda: _without(short_sums.apply),
     "spectra_as_products": lambda: _without(spectra_as_products.apply),
     "masks together": lambda: mock.patch.object(Counters, "expect", lambda self, *place: None),
