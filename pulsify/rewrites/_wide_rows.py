@@ -26,10 +26,10 @@ __all__ = ["widened"]
 def widened(rows: Rows, source: Source) -> Source:
     """The source with rows as long as its windows allow; itself if they allow none."""
     view, state = source.view, source.slot.state
-    size = 0 if not source.readers else gcd(view.frames, source.history)
+    size = gcd(view.frames, source.history)
     for reader in source.readers:
         size = _block(reader.offsets, size)
-    if size < 2:
+    if size < 2 or not source.readers:
         return source
     wide = replace(view, frames=view.frames // size, channels=view.channels * size)
     shape = tuple(source.history // size if a == view.axis else d for a, d in enumerate(state.shape))
@@ -40,8 +40,7 @@ def widened(rows: Rows, source: Source) -> Source:
 
 
 def _block(offsets: np.ndarray, size: int) -> int:
-    """The largest block of frames that windows are made of and that divides ``size``; 0 if there is none."""
-    if np.any(np.diff(offsets, axis=1) != 1):
-        return 0
-    common = gcd(size, offsets.shape[1], int(offsets[0, 0]))
-    return common if len(offsets) == 1 else gcd(common, stride(offsets)) if stride(offsets) else 0
+    """The largest block of frames that windows are made of and that divides ``size``."""
+    if np.any(np.diff(offsets, axis=1) != 1) or (len(offsets) > 1 and not stride(offsets)):
+        return 1
+    return gcd(size, offsets.shape[1], int(offsets[0, 0]), stride(offsets))

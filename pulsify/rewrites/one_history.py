@@ -5,7 +5,7 @@ Where ``f(0) = 0``, so that zeros of f(x) are zeros of x, and masks of zeros are
 evaluated again on what is remembered, a few frames more per pulse. A state, its Concat and half of the bytes are saved: of a
 HiFi-GAN's layers, all.
 
-Wires in row form keep their own: where all of a window is either past or present, nothing needs to be joined there.
+For speed, wires in row form keep their own: where all of a window is either past or present, nothing needs to be joined there.
 """
 
 from __future__ import annotations

@@ -35,8 +35,10 @@ __all__ = ["REWRITES", "optimize"]
 
 _FASTER = (
     spectra_as_products.apply, einsums.apply, spread_frequencies.apply, residual_taps.apply, short_sums.apply, masks_as_products.apply,
-    causal_convs.apply, frame_rows.apply, biases_ahead.apply, sums_of_products.apply,
+    causal_convs.apply,
 )  # fmt: skip
+
+_ROWS = (frame_rows.apply, biases_ahead.apply, sums_of_products.apply)
 
 _LAST = (
     window_gathers.apply, exponentials.apply, lift_convs.apply, plain_transposes.apply, full_rank_scalars.apply, first_pulse.apply,
@@ -46,8 +48,8 @@ _LAST = (
 #: Per level, in the order of application. A ring is faster than a history that moves, and has a counter besides.
 REWRITES: dict[str, tuple[Callable[[Graph], int], ...]] = {
     "none": (drop_dead.apply,),
-    "speed": (drop_dead.apply, *_FASTER, one_history.where_it_pays, shared_memory.apply, *_LAST),
-    "size": (drop_dead.apply, *_FASTER, one_history.always, shared_memory.without_rings, *_LAST),
+    "speed": (drop_dead.apply, *_FASTER, *_ROWS, one_history.where_it_pays, shared_memory.apply, *_LAST),
+    "size": (drop_dead.apply, *_FASTER, one_history.always, *_ROWS, shared_memory.without_rings, *_LAST),
 }
 
 

@@ -157,6 +157,15 @@ def test_blocks_are_as_long_as_windows_and_their_distance_allow() -> None:
     assert [s["shape"] for s in c.manifest["states"]] == [[4, 2]]
 
 
+def test_blocks_suit_all_who_read_a_wire() -> None:
+    """Windows of one reader are blocks of 2; those of another have a frame between their taps."""
+    g = G()
+    x = g("Tanh", g.input("x", [1, 3, "S"]))
+    a, b = g("Conv", x, g.weight(3, 3, 2), dilations=[2], pads=[2, 0]), g("Conv", x, g.weight(3, 3, 2), pads=[2, 0])
+    with forced(False):
+        check(g.model(a, b), pulses=(1, 2, 3))
+
+
 @pytest.mark.parametrize("batch", [1, "N"])
 def test_two_taps_lie_side_by_side(batch: int | str) -> None:
     """A kernel of 2, as the first WaveNet had: the wire beside what it was, cut once and joined twice."""

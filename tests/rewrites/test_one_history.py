@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from unittest import mock
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from models import hifigan
 from pulsify.api import convert
+from pulsify.pipeline import Level
 from pulsify.rewrites import one_history
+from pulsify.stages import optimize
 from tests.contexts import pulses
 from tests.contract_check import check
+from tests.families import FAMILIES, MEMORIES
 from tests.graphs import G
 from tests.profiles import examples
+from tests.test_random_graphs import grow
 
 FUNCTIONS = {"LeakyRelu": {"alpha": 0.2}, "Elu": {}, "Tanh": {}, "Softsign": {}, "Sigmoid": {}, "Cos": {}}
 
@@ -24,9 +32,24 @@ def block(g: G, x: str, f: str, kernel: int, dilation: int, before: int) -> str:
     return g("Add", x, h)
 
 
+@contextmanager
+def level(name: Level) -> Iterator[None]:
+    """What is converted for speed is so for another level."""
+    with mock.patch.dict(optimize.REWRITES, {"speed": optimize.REWRITES[name]}):
+        yield
+
+
+@given(data=st.data())
+@examples(30)
+def test_random_graphs_for_size(data: st.DataObject) -> None:
+    with level("size"):
+        check(grow(data, 1, 7, FAMILIES | MEMORIES), "S", data.draw(pulses()))
+
+
+@pytest.mark.parametrize("name", ["speed", "size"])
 @given(data=st.data())
 @examples(40)
-def test_residual_blocks(data: st.DataObject) -> None:
+def test_residual_blocks(name: Level, data: st.DataObject) -> None:
     """Looking ahead or not, one behind the other and side by side, with functions that are 0 at 0 and others."""
     g = G(seed=data.draw(st.integers(0, 3), "seed"))
     x = g("Conv", g.input("x", [data.draw(st.sampled_from([1, "N"])), 3, "S"]), g.weight(3, 3, 2), pads=[0, 1])
@@ -38,7 +61,8 @@ def test_residual_blocks(data: st.DataObject) -> None:
             y = block(g, y, data.draw(st.sampled_from(list(FUNCTIONS))), k, d, data.draw(st.integers(0, (k - 1) * d)))
         ends.append(y)
     y = ends[0] if len(ends) == 1 else g("Mul", *ends)
-    check(g.model(y), pulses=data.draw(pulses()))
+    with level(name):
+        check(g.model(y), pulses=data.draw(pulses()))
 
 
 @pytest.mark.parametrize(("f", "states"), [("Elu", 1), ("Sigmoid", 2)])
@@ -64,6 +88,7 @@ def test_a_large_function_is_not_evaluated_twice() -> None:
 
 
 def test_hifigan() -> None:
+    """The same bytes at every pulse, whatever form the layers are in."""
     model = hifigan.build(16)
-    none, size = (convert(model, axis="S", pulse=8, optimize=level).manifest["state_bytes"] for level in ("none", "size"))
-    assert size < 0.8 * none
+    none, *sizes = (convert(model, axis="S", pulse=p, optimize=o).manifest["state_bytes"] for p, o in ((8, "none"), (1, "size"), (8, "size")))
+    assert sizes[0] == sizes[1] < 0.8 * none
