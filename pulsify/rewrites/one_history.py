@@ -16,6 +16,7 @@ from typing import Any
 
 import onnx_ir as ir
 
+from pulsify.dim import parse
 from pulsify.graph import DOMAIN, Graph
 from pulsify.rewrites._rows import Rows
 
@@ -80,6 +81,8 @@ def _pair(g: Graph, windows: ir.Node, most: int | None) -> _Pair | None:
     if node is None or node.domain or node.op_type not in _ROOTED or node.inputs[0] is None:
         return None
     axis = windows.attributes.get_int("axis")
+    if mask is not None and not _masks_all_others(g, mask, node.inputs[0], axis):
+        return None
     others = [user for user, _ in node.inputs[0].uses() if _moves(user) and user.attributes.get_int("axis") == axis]
     if len(others) != 1 or g.facts[node.inputs[0]].dtype != g.facts[node.outputs[0]].dtype:
         return None
@@ -88,6 +91,14 @@ def _pair(g: Graph, windows: ir.Node, most: int | None) -> _Pair | None:
         if len(made) > 2 or sum(made) - _numbers(g, windows.inputs[0]) > most:
             return None
     return _Pair(others[0], windows, node, mask)
+
+
+def _masks_all_others(g: Graph, mask: ir.Node, x: ir.Value, axis: int) -> bool:
+    """Whether a mask leaves every frame of a wire: of a part that was cut out it leaves fewer."""
+    region, fact, a = g.regions.get(x, {}).get(axis), g.facts[x], mask.attributes
+    if region is None or fact.shape is None:
+        return False
+    return a.get_int("delay") == region.delay and parse(a.get_string("length")) == fact.shape[axis]
 
 
 def _alone(v: ir.Value) -> bool:

@@ -77,6 +77,18 @@ def test_states(f: str, states: int) -> None:
     assert sum(s["shape"][2] for s in buffers) == (2 if states == 1 else 3), "the window and what waits, or the window alone"
 
 
+@pytest.mark.parametrize(("first", "last"), [(0, -1), (1, 2**31), (0, 2**31)])
+@pytest.mark.parametrize("name", ["speed", "size"])
+def test_windows_over_a_part(name: Level, first: int, last: int) -> None:
+    """Zeros around a part of ``f(x)`` are not zeros of x."""
+    g = G()
+    x = g("Conv", g.input("x", [1, 3, "S", 5]), g.weight(3, 3, 2, 1), pads=[0, 0, 1, 0])
+    part = g("Slice", g("Elu", x), g.ints(first), g.ints(last), g.ints(2))
+    h = g("Conv", part, g.weight(3, 3, 3, 1), pads=[1, 0, 1 + (first != 0 or last < 0), 0])
+    with level(name):
+        check(g.model(g("Add", x, h)), pulses=(1, 2, 4))
+
+
 def test_a_large_function_is_not_evaluated_twice() -> None:
     """Unless bytes are all that counts."""
     g = G()
