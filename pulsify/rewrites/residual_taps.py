@@ -67,9 +67,12 @@ def _with_tap(g: Graph, conv: ir.Node, beside: ir.Value) -> np.ndarray | None:
     if a.get_string("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
         return None
     dilation = a.get_ints("dilations", (1,) * (weight.ndim - 2))[at]
-    behind = dict(_sources(g, source, x))
-    for wire, offset in _sources(g, beside, other):
-        tap, rest = divmod(offset - behind.get(wire, offset + 1), dilation)
+    behind = {wire: (offset, begun) for wire, offset, begun in _sources(g, source, x)}
+    for wire, offset, begun in _sources(g, beside, other):
+        first, also = behind.get(wire, (offset + 1, False))
+        if offset and (begun or also):
+            continue  # what is in front of the wire may differ
+        tap, rest = divmod(offset - first, dilation)
         if not rest and 0 <= tap < weight.shape[2 + at]:
             return _plus_one(weight, at, tap)
     return None
@@ -85,11 +88,12 @@ def _plus_one(weight: np.ndarray, at: int, tap: int) -> np.ndarray:
     return made
 
 
-def _sources(g: Graph, v: ir.Value, view: RowView) -> Iterator[tuple[ir.Value, int]]:
-    """The wires whose frames this one holds: with the same frames and channels, frame 0 of it being frame ``offset`` of them."""
-    offset = 0
+def _sources(g: Graph, v: ir.Value, view: RowView) -> Iterator[tuple[ir.Value, int, bool]]:
+    """The wires whose frames this one holds: with the same frames and channels, frame 0 of it being frame ``offset`` of them;
+    and whether a history in between begins with something."""
+    offset, begun = 0, False
     while True:
-        yield v, offset
+        yield v, offset, begun
         node = v.producer()
         if node is None or not node.inputs or node.inputs[0] is None:
             return
@@ -99,6 +103,7 @@ def _sources(g: Graph, v: ir.Value, view: RowView) -> Iterator[tuple[ir.Value, i
             if k >= len(delays):
                 return
             offset -= delays[k] + overlaps[k]
+            begun |= len(node.inputs) > 1 or "init" in a
         elif not is_mover(g, node):
             return
         v = node.inputs[0]
