@@ -20,7 +20,7 @@ from pulsify.rewrites._row_windows import GATHERED
 if TYPE_CHECKING:
     from pulsify.rewrites._row_ops import Product
 
-__all__ = ["as_is", "as_rows", "lifts", "moving"]
+__all__ = ["as_is", "as_rows", "has_blocks", "lifts", "moving"]
 
 #: A node that does next to nothing.
 NODE = 0.25
@@ -33,26 +33,33 @@ _BUFFER = 1.0
 
 
 @lru_cache(maxsize=4096)
-def as_is(p: Product, readers: int = 1) -> float:
+def as_is(p: Product, readers: int = 1, among_lifted: bool = False) -> float:
     """The operator the model has, lifted where that costs less, if ``readers`` of them read the same windows (and share a
-    buffer)."""
+    buffer). Among lifted ones whatever can be lifted is, and what can't has its wires squeezed."""
     t = _table()
+    apart = 2 * NODE if among_lifted and not has_blocks(p) else 0.0
     if p.op == "ConvTranspose":
         channels = math.sqrt(p.into * 2 * p.out / p.up)
-        return _interpolate(t["transposed"], (t["frames"], t["channels"], t["strides"]), (p.frames, channels, p.up))
-    cost = _interpolate(t["lifted" if lifts(p) else "as_is"], _axes(t), _point(p))
+        return apart + _interpolate(t["transposed"], (t["frames"], t["channels"], t["strides"]), (p.frames, channels, p.up))
+    lifted = has_blocks(p) if among_lifted else lifts(p)
+    cost = apart + _interpolate(t["lifted" if lifted else "as_is"], _axes(t), _point(p))
     return cost if p.taps == 1 else cost - (1 - 1 / readers) * min(_BUFFER, cost / 2)
 
 
 @lru_cache(maxsize=4096)
-def lifts(p: Product) -> bool:
-    """Whether a convolution costs less over a picture one pixel high (lift_convs.py). Runtimes have that in blocks of the
-    widest vector registers for its outputs, and of the narrowest for its inputs."""
-    if p.op != "Conv" or p.out % _BLOCK or p.into % _HALF_BLOCK:
+def lifts(p: Product, reads_lifted: bool = False) -> bool:
+    """Whether a convolution by itself costs less over a picture one pixel high (lift_convs.py), or one that reads such."""
+    if not has_blocks(p):
         return False
     t = _table()
     flat, high = (_interpolate(t[kind], _axes(t), _point(p)) for kind in ("as_is", "lifted"))
-    return high + 2 * NODE < flat
+    return high + (0.0 if reads_lifted else 2 * NODE) < flat
+
+
+def has_blocks(p: Product) -> bool:
+    """Whether runtimes have a blocked convolution for it: in blocks of the widest vector registers for its outputs, and of the
+    narrowest for its inputs."""
+    return p.op == "Conv" and not p.out % _BLOCK and not p.into % _HALF_BLOCK
 
 
 @lru_cache(maxsize=4096)

@@ -1,24 +1,26 @@
-"""Which nodes to write in row form: least cost by local search.
+"""Which nodes to write in row form, and which convolutions to lift: least cost by local search.
 
 Every node that has a row form (_row_ops.py) is in it or not. A product costs what it costs in that form, a wire that is made
 in one form and read in the other what the move costs, once. From all in row form, whole stretches of one rate change sides
-while that helps, then single nodes; a start from none must do better to win. Linear in the graph per round.
+while that helps, then single nodes; a start from none must do better to win. Convolutions that are not in row form are
+lifted each where that pays by itself, or, in a second search, all that can be: then axes of length 1 appear and go at the
+borders of the region alone. Linear in the graph per round.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
 from pulsify.graph import Graph
-from pulsify.rewrites._costs import NODE, as_is, as_rows, moving
+from pulsify.rewrites._costs import NODE, as_is, as_rows, has_blocks, moving
 from pulsify.rewrites._row_ops import Form, Product, is_mover
 from pulsify.rewrites._rows import RowView, row_view
 
-__all__ = ["choose"]
+__all__ = ["Choice", "choose"]
 
 #: Rounds of the search at most.
 ROUNDS = 4
@@ -27,14 +29,30 @@ ROUNDS = 4
 _Part = tuple[list[ir.Node], tuple[ir.Value, ...]]
 
 
-def choose(g: Graph, forms: Mapping[ir.Node, Form]) -> set[ir.Node]:
-    """The nodes to write in row form."""
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The nodes to write in row form, and the convolutions to lift with all around them."""
+
+    rows: set[ir.Node]
+    lifted: set[ir.Node]
+
+
+def choose(g: Graph, forms: Mapping[ir.Node, Form]) -> Choice:
+    """The cheapest choice found."""
     search = _Search(g, forms)
-    chosen: set[ir.Node] = set()
+    rows: set[ir.Node] = set()
+    lifted: set[ir.Node] = set()
     for region in _parts(forms, lambda node: None):
         if any(forms[node].product is not None or forms[node].saves for node in region):
-            chosen.update(search.best(region))
-    return chosen
+            cost, chosen = search.best(region)
+            blocks = [n for n in region if (p := forms[n].product) is not None and has_blocks(p)]
+            if len(blocks) > 1 and search.least(region) < cost:
+                together, others = search.best(region, lifted=True)
+                if together < cost:
+                    chosen = others
+                    lifted.update(n for n in blocks if n not in chosen)
+            rows.update(chosen)
+    return Choice(rows, lifted)
 
 
 def _parts(forms: Mapping[ir.Node, Form], level) -> list[list[ir.Node]]:  # type: ignore[no-untyped-def]
@@ -67,6 +85,8 @@ class _Search:
         self.readers: dict[ir.Value, list[ir.Node]] = {}
         self.price: dict[ir.Value, float] = {}
         self.outside: dict[ir.Value, bool] = {}
+        #: Whether what is not in row form is lifted.
+        self.lifted = False
         for node, form in forms.items():
             for v in form.reads:
                 self.readers.setdefault(v, []).append(node)
@@ -85,8 +105,9 @@ class _Search:
             user not in self.forms or v not in self.forms[user].reads for user, _ in v.uses()
         )
 
-    def best(self, region: list[ir.Node]) -> set[ir.Node]:
-        """The cheapest choice found among the nodes of a region."""
+    def best(self, region: list[ir.Node], lifted: bool = False) -> tuple[float, set[ir.Node]]:
+        """The cheapest choice found among the nodes of a region, and its cost."""
+        self.lifted = lifted
         results = []
         levels = _parts({n: self.forms[n] for n in region}, lambda n: self.forms[n].makes[0][1].region.rate)
         stretches = [self._part(nodes) for nodes in levels]
@@ -100,10 +121,11 @@ class _Search:
                     if not sum(self._flip(part) for part in parts):
                         break
             results.append((self._cost(whole), {n for n in region if self.rows[n]}))
-        _, chosen = min(results, key=lambda r: r[0])
-        for node in region:
-            self.rows[node] = node in chosen
-        return chosen
+        return min(results, key=lambda r: r[0])
+
+    def least(self, region: list[ir.Node]) -> float:
+        """No choice in which what is not in row form is lifted costs less."""
+        return sum(min(self.work[n][1:]) for n in region)
 
     def _part(self, nodes: list[ir.Node]) -> _Part:
         wires = {v: None for n in nodes for v in (*self.forms[n].reads, *(v for v, _ in self.forms[n].makes))}
@@ -124,7 +146,7 @@ class _Search:
     def _cost(self, part: _Part) -> float:
         """Microseconds of these nodes and of the wires at them."""
         nodes, wires = part
-        return sum(self.work[n][self.rows[n]] for n in nodes) + sum(self._moved(v) for v in wires)
+        return sum(self.work[n][2 if self.lifted and not self.rows[n] else self.rows[n]] for n in nodes) + sum(self._moved(v) for v in wires)
 
     def _moved(self, v: ir.Value) -> float:
         if not self.price[v]:
@@ -136,12 +158,14 @@ class _Search:
         return self.price[v] if other else 0.0
 
 
-def _work(g: Graph, node: ir.Node, form: Form, windows: Mapping[tuple[ir.Value, Product], int]) -> tuple[float, float]:
-    """Microseconds of a node as it is, and in row form; ``windows`` counts who reads the same ones."""
+def _work(g: Graph, node: ir.Node, form: Form, windows: Mapping[tuple[ir.Value, Product], int]) -> tuple[float, float, float]:
+    """Microseconds of a node as it is, in row form, and among lifted ones; ``windows`` counts who reads the same ones."""
     if form.product is not None:
         readers = windows[form.reads[0], replace(form.product, op="", out=0)]
-        return as_is(form.product, readers), as_rows(form.product, readers)
+        return as_is(form.product, readers), as_rows(form.product, readers), as_is(form.product, readers, among_lifted=True)
     if node.op_type == "Transpose" and not node.domain:
         view = form.makes[0][1]
-        return moving(True, view.frames, view.channels), 0.0
-    return NODE if is_mover(g, node) else form.saves, 0.0
+        cost = moving(True, view.frames, view.channels)
+    else:
+        cost = NODE if is_mover(g, node) else form.saves
+    return cost, 0.0, cost

@@ -3,7 +3,8 @@
 ``y[p] = sum_k W[k] x[s*p + d*k]`` is, with a frame a row, ``windows(x) @ W``. At small pulses a runtime's convolution
 costs several times such a product, since its inner loops run along time, where there are few frames. The nodes that have
 a row form (_row_ops.py) are written in it where that is cheaper by measured costs (_region.py, _costs.py); axes move only
-where wires enter and leave such regions.
+where wires enter and leave such regions. Where convolutions over pictures one pixel high are cheaper than either, they are
+written so (lift_convs.py).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from pulsify.graph import Graph
+from pulsify.rewrites import lift_convs
 from pulsify.rewrites._region import choose
 from pulsify.rewrites._row_ops import Form, row_form
 from pulsify.rewrites._rows import Rows, row_view
@@ -21,8 +23,9 @@ __all__ = ["apply", "convert", "row_forms"]
 def apply(g: Graph) -> int:
     forms = row_forms(g)
     chosen = choose(g, forms)
-    convert(g, {node: forms[node] for node in forms if node in chosen})
-    return len(chosen)
+    convert(g, {node: forms[node] for node in forms if node in chosen.rows})
+    lift_convs.intend(chosen.lifted)
+    return len(chosen.rows)
 
 
 def row_forms(g: Graph) -> dict[ir.Node, Form]:

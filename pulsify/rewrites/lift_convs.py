@@ -11,7 +11,7 @@ convolution they follow and histories need no reshaping:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -24,16 +24,30 @@ from pulsify.rewrites._costs import lifts
 from pulsify.rewrites._row_ops import POINTWISE, row_form
 from pulsify.rewrites._rows import Rows
 
-__all__ = ["apply", "convert", "liftable"]
+__all__ = ["apply", "convert", "intend", "intended", "liftable"]
 
 #: Depthwise convolutions are done this many channels at a time.
 _CHANNELS = 4
 
 
+#: What marks a node that is to be lifted with all around it.
+_INTENDED = "pulsify.lift"
+
+
 def apply(g: Graph) -> int:
-    chosen = [node for node in g.graph if liftable(g, node) and _pays(g, node)]
+    chosen = [node for node in g.graph if liftable(g, node) and (intended(node) or _pays(g, node))]
     convert(g, chosen)
     return len(chosen)
+
+
+def intend(nodes: Iterable[ir.Node]) -> None:
+    """:func:`apply` will lift these convolutions."""
+    for node in nodes:
+        node.meta[_INTENDED] = True
+
+
+def intended(node: ir.Node) -> bool:
+    return bool(node.meta.get(_INTENDED))
 
 
 def liftable(g: Graph, node: ir.Node) -> bool:
@@ -47,12 +61,12 @@ def liftable(g: Graph, node: ir.Node) -> bool:
     return len(fact.shape) == 3 and fact.dtype == ir.DataType.FLOAT
 
 
-def _pays(g: Graph, node: ir.Node) -> bool:
+def _pays(g: Graph, node: ir.Node, reads_lifted: bool = False) -> bool:
     weight, group = node.inputs[1].const_value.shape.numpy(), node.attributes.get_int("group", 1)  # type: ignore[union-attr]
     if group > 1:
         return bool(weight[1] == 1 and weight[0] == group and group % _CHANNELS == 0)
     form = row_form(g, node)
-    return form is not None and form.product is not None and lifts(form.product)
+    return form is not None and form.product is not None and lifts(form.product, reads_lifted)
 
 
 def convert(g: Graph, nodes: list[ir.Node]) -> None:
@@ -66,6 +80,8 @@ class _Lift:
         self.g, self.rows = g, Rows(g)
         #: The lifted form of a wire, by the wire.
         self.up: dict[ir.Value, ir.Value] = {}
+        #: What squeezes lifted wires for others.
+        self.flat: list[ir.Node] = []
         self.others: dict[str, Callable[[ir.Node], list[ir.Value] | None]] = {
             "Concat": self._concat, "Split": self._split, "Slice": self._slice, "Delay": self._delay, "Mask": self._mask,
             **dict.fromkeys(POINTWISE, self._pointwise),
@@ -75,13 +91,28 @@ class _Lift:
         chosen = set(nodes)
         for node in list(self.g.graph):
             made = None
-            if node in chosen:
+            if self._squeezes(node):
+                self.up[node.outputs[0]] = node.inputs[0]  # type: ignore[assignment]
+                self.flat.append(node)
+            elif node in chosen or (node.inputs[:1] and node.inputs[0] in self.up and liftable(self.g, node) and _pays(self.g, node, True)):
                 made = self._conv(node)
             elif node.domain in ("", DOMAIN) and node.op_type in self.others and any(v in self.up for v in node.inputs):
                 made = self.others[node.op_type](node)
             if made is not None:
                 self._replace(node, made)
+        for node in reversed(self.flat):
+            if not node.outputs[0].uses() and not node.outputs[0].is_graph_output():
+                self.g.forget(node.outputs[0])
+                self.g.graph.remove(node, safe=True)
         self.g.graph.sort()
+
+    def _squeezes(self, node: ir.Node) -> bool:
+        """Whether a node gives a lifted wire flat."""
+        if node.op_type != "Squeeze" or node.domain or len(node.inputs) < 2 or any(v is None for v in node.inputs):
+            return False
+        (x, axes), fact = node.inputs, self.g.facts.get(node.inputs[0])  # type: ignore[arg-type]
+        constant = None if axes is None else axes.const_value
+        return fact is not None and fact.shape is not None and fact.rank == 4 and x in self.g.chunks and constant is not None and constant.numpy().tolist() == [2]
 
     def _replace(self, node: ir.Node, made: list[ir.Value]) -> None:
         """The node's wires are the lifted ones squeezed; who can reads the lifted."""
@@ -99,6 +130,7 @@ class _Lift:
                 (flat,) = self.rows.node("Squeeze", [new, self.rows.const([2])], old.name or "flat")
                 self.rows.replace(old, flat)
                 old = flat
+                self.flat.append(_maker(flat))
             self.up[old] = new
         g.graph.remove(node, safe=True)
 
@@ -198,3 +230,9 @@ def _attributes(node: ir.Node) -> dict[str, Any]:
 
 def _axis(a: int) -> int:
     return a if a < 2 else a + 1
+
+
+def _maker(v: ir.Value) -> ir.Node:
+    node = v.producer()
+    assert node is not None
+    return node

@@ -27,6 +27,7 @@ from pulsify.rewrites import (
     short_sums,
     spectra_as_products,
     spread_frequencies,
+    sums_of_convs,
     sums_of_products,
     window_gathers,
 )
@@ -38,7 +39,7 @@ _FASTER = (
     causal_convs.apply,
 )  # fmt: skip
 
-_ROWS = (frame_rows.apply, biases_ahead.apply, sums_of_products.apply)
+_ROWS = (frame_rows.apply, biases_ahead.apply, sums_of_products.apply, sums_of_convs.apply)
 
 _LAST = (
     window_gathers.apply, exponentials.apply, lift_convs.apply, plain_transposes.apply, full_rank_scalars.apply, first_pulse.apply,

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from models import wavenet
 from pulsify.api import convert
 from pulsify.rewrites import frame_rows
+from pulsify.rewrites._region import Choice
 from tests.contexts import pulses
 from tests.contract_check import check
 from tests.graphs import G
@@ -46,7 +47,7 @@ def test_residual_layers(data: st.DataObject) -> None:
     last = data.draw(st.sampled_from(["Conv", "Sigmoid", ""]), "last")
     y = g("Conv", x, g.weight(2, 4, 2), g.weight(2)) if last == "Conv" else g(last, x) if last else x
     outputs = [y, *([inner[0]] if data.draw(st.booleans(), "read by others") and inner[0] != y else [])]
-    with mock.patch.object(frame_rows, "choose", lambda g, forms: set(forms)):
+    with mock.patch.object(frame_rows, "choose", lambda g, forms: Choice(set(forms), set())):
         check(g.model(*outputs), pulses=data.draw(pulses()))
 
 
@@ -59,7 +60,7 @@ def test_a_node_per_layer(batch: int | str) -> None:
         x = g("Conv", g.input("x", [batch, 3, "S"]), g.weight(4, 3, 1), g.weight(4))
         for d in (1, 2, 4):
             x = residual(g, x, 2, d, pad)
-        with mock.patch.object(frame_rows, "choose", lambda g, forms: set(forms)):
+        with mock.patch.object(frame_rows, "choose", lambda g, forms: Choice(set(forms), set())):
             counts[pad] = kinds(check(g.model(g("Conv", x, g.weight(2, 4, 2), g.weight(2))), pulses=(1, 8)).model)["Add"]
     assert counts[True] - counts[False] == 2, "zeros in front are zeros of the wire as it was"
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from models import chain, hifigan, wavenet
 from pulsify.api import convert
 from pulsify.rewrites import frame_rows, shared_memory
+from pulsify.rewrites._region import Choice
 from tests.contexts import pulses
 from tests.contract_check import check
 from tests.families import FAMILIES, MEMORIES
@@ -27,7 +28,7 @@ from tests.test_random_graphs import grow
 def forced(ring: bool) -> Iterator[None]:
     """All that has a row form is in it; every memory, or none, is a ring."""
     with (
-        mock.patch.object(frame_rows, "choose", lambda g, forms: set(forms)),
+        mock.patch.object(frame_rows, "choose", lambda g, forms: Choice(set(forms), set())),
         mock.patch.object(shared_memory, "_RING", 0 if ring else 1 << 40),
     ):
         yield

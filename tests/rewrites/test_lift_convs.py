@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from models import hifigan
 from pulsify.api import Conversion, convert
 from pulsify.rewrites import frame_rows, lift_convs
+from pulsify.rewrites._region import Choice
 from tests.contexts import pulses
 from tests.contract_check import check
 from tests.families import FAMILIES, MEMORIES
@@ -26,7 +27,7 @@ from tests.test_random_graphs import grow
 def forced() -> Iterator[None]:
     """Nothing is in row form, all that can be is lifted."""
     with (
-        mock.patch.object(frame_rows, "choose", lambda g, forms: set()),
+        mock.patch.object(frame_rows, "choose", lambda g, forms: Choice(set(), set())),
         mock.patch.object(lift_convs, "_pays", lambda g, node: True),
     ):
         yield
