@@ -84,3 +84,16 @@ def test_a_weight_of_two() -> None:
     b = g("Tanh", x)
     c = check(g.model(g("Mul", a, g("Add", b, g("Conv", b, w, group=4, pads=[2, 0])))), pulses=(1, 3))
     assert kinds(c.model)["Add"] == 0
+
+
+@pytest.mark.parametrize("cached", [True, False])
+@pytest.mark.parametrize("same", [True, False])
+def test_histories_that_begin_with_something(cached: bool, same: bool) -> None:
+    """In front of the wire that waits is something else than in front of the one in the window."""
+    g = G()
+    x = g("Tanh", g.input("x", [1, 4, "S"]))
+    first, other = (g.input(n, [1, 4, 3]) if cached else g.weight(1, 4, 3) for n in ("cache", "other"))
+    beside = g("Concat", g("Slice", first if same else other, g.ints(2), g.ints(3), g.ints(2)), x, axis=2)
+    beside = g("Slice", beside, g.ints(0), g.ints(-1), g.ints(2))
+    h = g("Conv", g("Concat", first, x, axis=2), g.weight(4, 1, 4), group=4)
+    check(g.model(g("Add", beside, h)), pulses=(1, 2, 7))
