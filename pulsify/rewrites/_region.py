@@ -10,7 +10,7 @@ borders of the region alone. Linear in the graph per round.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import onnx_ir as ir
@@ -108,7 +108,7 @@ class _Search:
     def best(self, region: list[ir.Node], lifted: bool = False) -> tuple[float, set[ir.Node]]:
         """The cheapest choice found among the nodes of a region, and its cost."""
         self.lifted = lifted
-        results = []
+        results: list[tuple[float, set[ir.Node]]] = []
         levels = _parts({n: self.forms[n] for n in region}, lambda n: self.forms[n].makes[0][1].region.rate)
         stretches = [self._part(nodes) for nodes in levels]
         single = [self._part([node]) for node in region]
@@ -116,10 +116,14 @@ class _Search:
         for start in (True, False):
             for node in region:
                 self.rows[node] = start
-            for parts in (stretches, [*single, *reversed(single)]):
-                for _ in range(ROUNDS):
-                    if not sum(self._flip(part) for part in parts):
-                        break
+            for _ in range(ROUNDS):
+                if not self._pass(stretches):
+                    break
+            if results and results[0][1] == {n for n in region if self.rows[n]}:
+                continue  # a choice from which nothing is better
+            for k in range(2 * ROUNDS):
+                if not self._pass(reversed(single) if k % 2 else single):
+                    break
             results.append((self._cost(whole), {n for n in region if self.rows[n]}))
         return min(results, key=lambda r: r[0])
 
@@ -130,6 +134,10 @@ class _Search:
     def _part(self, nodes: list[ir.Node]) -> _Part:
         wires = {v: None for n in nodes for v in (*self.forms[n].reads, *(v for v, _ in self.forms[n].makes))}
         return nodes, tuple(wires)
+
+    def _pass(self, parts: Iterable[_Part]) -> int:
+        """How many of these parts, one after the other, are better on the other side."""
+        return sum([self._flip(part) for part in parts])
 
     def _flip(self, part: _Part) -> bool:
         """Let these nodes change sides if that is cheaper."""
