@@ -20,10 +20,13 @@ from pulsify.rewrites._row_windows import GATHERED
 if TYPE_CHECKING:
     from pulsify.rewrites._row_ops import Product
 
-__all__ = ["as_is", "as_rows", "has_blocks", "lifts", "moving"]
+__all__ = ["BORDER", "NODE", "as_is", "as_rows", "has_blocks", "lifts", "moving"]
 
 #: A node that does next to nothing.
 NODE = 0.25
+
+#: A wire that enters or leaves a lifted region: an axis of length 1 comes or goes, and channels are laid in blocks or taken out.
+BORDER = 2 * NODE
 
 #: Blocks of channels.
 _BLOCK, _HALF_BLOCK = 16, 4
@@ -35,9 +38,9 @@ _BUFFER = 1.0
 @lru_cache(maxsize=4096)
 def as_is(p: Product, readers: int = 1, among_lifted: bool = False) -> float:
     """The operator the model has, lifted where that costs less, if ``readers`` of them read the same windows (and share a
-    buffer). Among lifted ones whatever can be lifted is, and what can't has its wires squeezed."""
+    buffer). Among lifted ones whatever can be lifted is, and what can't is beyond a border."""
     t = _table()
-    apart = 2 * NODE if among_lifted and not has_blocks(p) else 0.0
+    apart = 2 * BORDER if among_lifted and not has_blocks(p) else 0.0
     if p.op == "ConvTranspose":
         channels = math.sqrt(p.into * 2 * p.out / p.up)
         return apart + _interpolate(t["transposed"], (t["frames"], t["channels"], t["strides"]), (p.frames, channels, p.up))

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import onnx_ir as ir
 
 from pulsify.graph import Graph
-from pulsify.rewrites._costs import NODE, as_is, as_rows, has_blocks, moving
+from pulsify.rewrites._costs import BORDER, NODE, as_is, as_rows, has_blocks, moving
 from pulsify.rewrites._row_ops import Form, Product, is_mover
 from pulsify.rewrites._rows import RowView, row_view
 
@@ -48,7 +48,7 @@ def choose(g: Graph, forms: Mapping[ir.Node, Form]) -> Choice:
             blocks = [n for n in region if (p := forms[n].product) is not None and has_blocks(p)]
             if len(blocks) > 1 and search.least(region) < cost:
                 together, others = search.best(region, lifted=True)
-                if together < cost:
+                if together + BORDER * search.borders(region) < cost:
                     chosen = others
                     lifted.update(n for n in blocks if n not in chosen)
             rows.update(chosen)
@@ -130,6 +130,12 @@ class _Search:
     def least(self, region: list[ir.Node]) -> float:
         """No choice in which what is not in row form is lifted costs less."""
         return sum(min(self.work[n][1:]) for n in region)
+
+    def borders(self, region: list[ir.Node]) -> int:
+        """Wires that come into a region, and those that leave it."""
+        reads = {v for n in region for v in self.forms[n].reads}
+        makes = {v for n in region for v, _ in self.forms[n].makes}
+        return len(reads - makes) + sum(self.outside[v] for v in makes)
 
     def _part(self, nodes: list[ir.Node]) -> _Part:
         wires = {v: None for n in nodes for v in (*self.forms[n].reads, *(v for v, _ in self.forms[n].makes))}
