@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import click
 import onnx
 import onnx_ir as ir
 
@@ -21,7 +22,7 @@ from pulsify import contract
 from pulsify.api import Conversion, convert
 from pulsify.graph import Pulse
 from pulsify.pipeline import Options, run
-from pulsify.rewrites import drop_dead, frame_rows, lift_convs, shared_memory
+from pulsify.rewrites import activations_first, drop_dead, frame_rows, lift_convs, shared_memory
 from pulsify.stages.emit import emit
 from pulsify.stages.load import AxisSpec, read
 
@@ -39,12 +40,16 @@ STRIDES = (2, 4, 8)
 SECONDS = 0.12
 
 
-def chain(channels: int, kernel: int, dilation: int, depth: int) -> onnx.ModelProto:
+#: The grid of depthwise convolutions, which have row form where there are few frames.
+FEW_FRAMES, DEPTHWISE, LONGER = (1, 2, 4, 8, 16, 32), (16, 64, 256, 512), (3, 7, 20)
+
+
+def chain(channels: int, kernel: int, dilation: int, depth: int, group: int = 1) -> onnx.ModelProto:
     """Layers of one kind, a ReLU after each."""
     b = Builder(0, gain=2.0)
     y = "x"
     for _ in range(depth):
-        y = b("Relu", b.conv(y, channels, channels, kernel, dilations=[dilation]))
+        y = b("Relu", b.conv(y, channels // group, channels, kernel, dilations=[dilation], group=group))
     return b.model("chain", {"x": [1, channels, "S"]}, {y: [1, channels, "T"]})
 
 
@@ -64,6 +69,7 @@ def forms(model: onnx.ModelProto, pulse: int) -> dict[str, Bound]:
         if name == "rows":
             frame_rows.convert(g, frame_rows.row_forms(g))
             shared_memory.apply(g)
+            activations_first.apply(g)
         if name == "lifted":
             lift_convs.convert(g, [node for node in g.graph if lift_convs.liftable(g, node)])
         drop_dead.apply(g)
@@ -75,9 +81,9 @@ def forms(model: onnx.ModelProto, pulse: int) -> dict[str, Bound]:
     return out
 
 
-def layer(channels: int, kernel: int, dilation: int, pulse: int) -> tuple[float, float, float]:
+def layer(channels: int, kernel: int, dilation: int, pulse: int, group: int = 1) -> tuple[float, float, float]:
     """Microseconds of a layer as it is, in row form and lifted."""
-    steps = {f"{k} {d}": w.step for d in (FEW, MANY) for k, w in forms(chain(channels, kernel, dilation, d), pulse).items()}
+    steps = {f"{k} {d}": w.step for d in (FEW, MANY) for k, w in forms(chain(channels, kernel, dilation, d, group), pulse).items()}
     samples = take_turns(steps, SECONDS)
     time = {k: samples.median(k) * 1e6 for k in steps}
     as_is, rows, lifted = (max(0.1, (time[f"{k} {MANY}"] - time[f"{k} {FEW}"]) / (MANY - FEW)) for k in ("as is", "rows", "lifted"))
@@ -112,8 +118,23 @@ def steady(table: list[list[float]]) -> list[list[float]]:
     return [[min(min(row[c:]) for row in table[n:]) for c in range(len(table[n]))] for n in range(len(table))]
 
 
-def main() -> None:
+def depthwise() -> dict[str, Any]:
+    """The table of depthwise convolutions, of dilation 2."""
+    found: dict[str, Any] = {"frames": FEW_FRAMES, "channels": DEPTHWISE, "kernels": LONGER}
+    cells = [[[layer(c, k, 2, n, group=c) for k in LONGER] for c in DEPTHWISE] for n in FEW_FRAMES]
+    for j, form in enumerate(("flat", "rows", "lifted")):
+        found[form] = [[[cell[j] for cell in row] for row in plane] for plane in cells]
+        print(f"depthwise, {form}:", found[form], flush=True)
+    return found
+
+
+@click.command()
+@click.option("--depthwise", "only", is_flag=True, help="Depthwise convolutions alone.")
+def main(only: bool) -> None:
     """Measure the grid and write it."""
+    if only:
+        TARGET.write_text(json.dumps({**json.loads(TARGET.read_text()), "depthwise": depthwise()}, separators=(",", ":")) + "\n")
+        return
     table: dict[str, Any] = {"frames": FRAMES, "channels": CHANNELS, "kernels": KERNELS, "strides": STRIDES}
     kinds: dict[str, list[Any]] = {k: [] for k in ("as_is", "rows", "lifted", "rows_apart", "transposed", "moving")}
     for n in FRAMES:
@@ -128,7 +149,7 @@ def main() -> None:
                 kinds[name][-1].append(values)
             print(f"{n:4d} frames, {c:4d} channels:", dict(zip(kinds, found)), flush=True)
     kinds["moving"] = steady(kinds["moving"])
-    TARGET.write_text(json.dumps({**table, **kinds}, separators=(",", ":")) + "\n")
+    TARGET.write_text(json.dumps({**table, **kinds, "depthwise": depthwise()}, separators=(",", ":")) + "\n")
 
 
 if __name__ == "__main__":

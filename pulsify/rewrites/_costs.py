@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from pulsify.rewrites._row_windows import GATHERED
 
 if TYPE_CHECKING:
-    from pulsify.rewrites._row_ops import Product
+    from pulsify.rewrites._row_form import Product
 
 __all__ = ["BORDER", "NODE", "as_is", "as_rows", "has_blocks", "lifts", "moving"]
 
@@ -40,6 +40,8 @@ def as_is(p: Product, readers: int = 1, among_lifted: bool = False) -> float:
     """The operator the model has, lifted where that costs less, if ``readers`` of them read the same windows (and share a
     buffer). Among lifted ones whatever can be lifted is, and what can't is beyond a border."""
     t = _table()
+    if p.op == "Depthwise":
+        return _depthwise("flat" if p.out % _HALF_BLOCK else "lifted", p)
     apart = 2 * BORDER if among_lifted and not has_blocks(p) else 0.0
     if p.op == "ConvTranspose":
         channels = math.sqrt(p.into * 2 * p.out / p.up)
@@ -69,6 +71,8 @@ def has_blocks(p: Product) -> bool:
 def as_rows(p: Product, readers: int = 1) -> float:
     """A product of rows, where ``readers`` of them share their windows."""
     t = _table()
+    if p.op == "Depthwise":
+        return _depthwise("rows", p)
     if p.taps > p.step > 1 and p.dilation == 1 and (p.taps % p.step == 0 or p.frames * p.taps >= GATHERED):
         # Windows of whole blocks need no gathering of frames.
         product = _interpolate(t["rows"], _axes(t), (p.frames, math.sqrt(p.taps * p.into * p.out), 1))
@@ -79,6 +83,11 @@ def as_rows(p: Product, readers: int = 1) -> float:
         product = min(cost, _interpolate(t["rows"], _axes(t), (p.frames, math.sqrt(p.taps * p.into * p.out), 1)))
         cost = product + (cost - product) / readers
     return cost + (NODE if p.op == "ConvTranspose" else 0.0)
+
+
+def _depthwise(form: str, p: Product) -> float:
+    t = _table()["depthwise"]
+    return _interpolate(t[form], (t["frames"], t["channels"], t["kernels"]), (p.frames, p.out, p.taps))
 
 
 @lru_cache(maxsize=4096)

@@ -123,6 +123,8 @@ class Memory:
         taps, shift = self._past_taps(reader.offsets), _shift(reader.offsets, source.view.frames)
         if shift:
             self._want(np.arange(-shift, 0).reshape(-1, 1), source)
+        elif taps is None and (windows := _past_windows(reader.offsets)):
+            self._want(reader.offsets[:windows], source)
         elif taps is None:
             source.low = min(source.low, int(reader.offsets.min()))
         elif taps:
@@ -186,11 +188,15 @@ class Memory:
         taps, shift = self._past_taps(offsets), _shift(offsets, view.frames)
         if shift:
             return self._beside(source, shift, stem)
+        if taps is None and (windows := _past_windows(offsets)):
+            now = take(rows, source.wire, view, offsets[windows:], f"{stem}.now")
+            (out,) = rows.node("Concat", [self._have(offsets[:windows], source), now], stem, axis=view.axis)
+            return note(rows, out, source.wire, [len(offsets), offsets.shape[1] * view.channels])
         if taps is None:
             assert source.whole is not None
             frames = view.frames - source.low
             index = offsets - source.low
-            if offsets.shape[1] == 1 and len(index) < frames:
+            if offsets.shape[1] == 1 and len(index) < frames and np.all(np.diff(index[:, 0]) == 1):
                 bounds = [rows.const([v]) for v in (int(index[0, 0]), int(index[-1, 0]) + 1 if index[-1, 0] + 1 < frames else END, view.axis)]
                 return note(rows, rows.node("Slice", [source.whole, *bounds], stem)[0], source.wire, [len(index), view.channels])
             joined = RowView(view.rank, view.time, view.channel, view.batch, frames, view.channels, view.region, view.length)
@@ -272,6 +278,14 @@ class Memory:
         bounds = [rows.const([v]) for v in (-source.history, END, view.axis)]
         (out,) = rows.node("Slice", [source.wire, *bounds], f"{source.wire.name}.tail")
         return note(rows, out, source.wire, [source.history, view.channels])
+
+
+def _past_windows(offsets: np.ndarray) -> int:
+    """How many windows are wholly past where all others are wholly present; 0 if that is not so, or if they are a stretch."""
+    past = offsets < 0
+    stretch = offsets.shape[1] == 1 and np.all(np.diff(offsets[:, 0]) == 1)
+    split = np.array_equal(past.any(axis=1), past.all(axis=1)) and np.all(np.diff(past[:, 0].astype(int)) <= 0)
+    return int(past[:, 0].sum()) if split and not stretch and past[0, 0] and not past[-1, 0] else 0
 
 
 def _shift(offsets: np.ndarray, frames: int) -> int:

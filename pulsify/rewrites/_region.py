@@ -2,9 +2,9 @@
 
 Every node that has a row form (_row_ops.py) is in it or not. A product costs what it costs in that form, a wire that is made
 in one form and read in the other what the move costs, once. From all in row form, whole stretches of one rate change sides
-while that helps, then single nodes; a start from none must do better to win. Convolutions that are not in row form are
-lifted each where that pays by itself, or, in a second search, all that can be: then axes of length 1 appear and go at the
-borders of the region alone. Linear in the graph per round.
+while that helps, then single nodes; starts from none, and from all but depthwise convolutions that cost more so, must do
+better to win. Convolutions that are not in row form are lifted each where that pays by itself, or, in a second search, all
+that can be: then axes of length 1 appear and go at the borders of the region alone. Linear in the graph per round.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import onnx_ir as ir
 
 from pulsify.graph import Graph
 from pulsify.rewrites._costs import BORDER, NODE, as_is, as_rows, has_blocks, moving
-from pulsify.rewrites._row_ops import Form, Product, is_mover
+from pulsify.rewrites._row_form import Form, Product
+from pulsify.rewrites._row_ops import is_mover
 from pulsify.rewrites._rows import RowView, row_view
 
 __all__ = ["Choice", "choose"]
@@ -113,13 +114,14 @@ class _Search:
         stretches = [self._part(nodes) for nodes in levels]
         single = [self._part([node]) for node in region]
         whole = self._part(region)
-        for start in (True, False):
+        apart = {n for n in region if (p := self.forms[n].product) is None or p.op != "Depthwise" or as_rows(p) < as_is(p)}
+        for start in (set(region), set(), apart) if len(apart) < len(region) else (set(region), set()):
             for node in region:
-                self.rows[node] = start
+                self.rows[node] = node in start
             for _ in range(ROUNDS):
-                if not self._pass(stretches):
+                if start is apart or not self._pass(stretches):
                     break
-            if results and results[0][1] == {n for n in region if self.rows[n]}:
+            if any(chosen == {n for n in region if self.rows[n]} for _, chosen in results):
                 continue  # a choice from which nothing is better
             for k in range(2 * ROUNDS):
                 if not self._pass(reversed(single) if k % 2 else single):

@@ -1,62 +1,25 @@
-"""How each operator is written in row form (see _rows.py). One function per family; None where there is no such form.
-
-With x in row form and K taps at distance d: ``Conv: out[p] = concat_k x[s*p + d*k] @ W[k]``, one product of
-``[n, K*C]`` and ``[K*C, C']``. A transposed convolution in block form (ops/conv_transpose.py) makes u frames of each window:
-``out[u*q + r] = concat_j x[q + j] @ W[u*(span - 1 - j) + r]``, one product of ``[n, span*C]`` and ``[span*C, u*C']``,
-whose rows are then cut into u.
-"""
+"""How each operator is written in row form (see _rows.py). One function per family, products in _row_products.py; None
+where there is no such form."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from math import prod
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
 from pulsify.graph import DOMAIN, Graph
-from pulsify.ops._infer import view as node_view
-from pulsify.ops.conv_transpose import transposed
 from pulsify.ops.elementwise import BINARY, COMPARE, UNARY
-from pulsify.rewrites._costs import NODE
+from pulsify.rewrites._row_form import Form, array, attributes, one, same_frames
+from pulsify.rewrites._row_products import PRODUCTS
 from pulsify.rewrites._rows import Rows, RowView, row_view
 
-__all__ = ["POINTWISE", "Form", "Product", "is_mover", "row_form"]
+__all__ = ["POINTWISE", "is_mover", "row_form"]
 
 POINTWISE = {*UNARY.split(), *BINARY.split(), *COMPARE.split(), "Cast", "Clip", "Div", "Where"} - {"Identity", "SwiGLU"}
 _MOVERS = {"Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze", "Flatten"}
-_FLOATS = {ir.DataType.FLOAT, ir.DataType.DOUBLE}
-
-
-@dataclass(frozen=True, slots=True)
-class Product:
-    """A product over windows: ``frames`` windows of ``taps`` frames and ``into`` channels give ``out`` channels each.
-
-    The windows are ``step`` frames apart, their taps ``dilation``; ``up`` frames come of each (of ``out/up`` channels).
-    """
-
-    op: str
-    frames: int
-    taps: int
-    into: int
-    out: int
-    step: int = 1
-    dilation: int = 1
-    up: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Form:
-    """A node in row form: which wires it reads so, which it makes, and how. ``product`` where that is worth something,
-    ``saves`` the microseconds any other costs more as it is."""
-
-    reads: tuple[ir.Value, ...]
-    makes: tuple[tuple[ir.Value, RowView], ...]
-    build: Callable[[Rows, list[ir.Value]], list[ir.Value]]
-    product: Product | None = None
-    saves: float = 0.0
 
 
 def row_form(g: Graph, node: ir.Node) -> Form | None:
@@ -69,8 +32,10 @@ def row_form(g: Graph, node: ir.Node) -> Form | None:
         return _pointwise(g, node)
     if node.op_type in _MOVERS:
         return _mover(g, node)
+    if node.op_type in PRODUCTS:
+        return PRODUCTS[node.op_type](g, node)
     return {
-        "Conv": _conv, "ConvTranspose": _conv_transpose, "MatMul": _matmul, "Concat": _concat, "Split": _split, "Slice": _slice,
+        "Concat": _concat, "Split": _split, "Slice": _slice,
         "Softmax": _along_channels, "LogSoftmax": _along_channels, "LayerNormalization": _along_channels,
     }.get(node.op_type, _none)(g, node)  # fmt: skip
 
@@ -79,33 +44,13 @@ def _none(g: Graph, node: ir.Node) -> None:
     return None
 
 
-def _array(v: ir.Value | None) -> np.ndarray | None:
-    return None if v is None or v.const_value is None else np.asarray(v.const_value.numpy())
-
-
-def _one(g: Graph, node: ir.Node) -> tuple[RowView, RowView] | None:
-    """Views of the first input and the only output."""
-    x, y = row_view(g, node.inputs[0]), row_view(g, node.outputs[0])
-    if x is None or y is None or any(v.uses() or v.is_graph_output() for v in node.outputs[1:]):
-        return None
-    return x, y
-
-
-def _same_frames(x: RowView, y: RowView) -> bool:
-    return x.frames == y.frames and (x.batch is None) == (y.batch is None)
-
-
-def _attributes(node: ir.Node) -> dict[str, Any]:
-    return {a.name: a for a in node.attributes.values()}
-
-
 def _mover(g: Graph, node: ir.Node) -> Form | None:
     """Axes that move or appear: nothing at all in row form."""
-    views = _one(g, node)
+    views = one(g, node)
     if views is None:
         return None
     x, y = views
-    if not _same_frames(x, y) or x.channels != y.channels:
+    if not same_frames(x, y) or x.channels != y.channels:
         return None
     if node.op_type in ("Reshape", "Flatten") and x.layout != y.layout:
         return None  # it reads the data in another order
@@ -129,7 +74,7 @@ def _pointwise(g: Graph, node: ir.Node) -> Form | None:
     for k, v in enumerate(node.inputs):
         if v is None:
             continue
-        constant = _array(v)
+        constant = array(v)
         if constant is not None:
             made = _broadcast(constant, y, node.op_type == "Clip")
             if made is None:
@@ -137,7 +82,7 @@ def _pointwise(g: Graph, node: ir.Node) -> Form | None:
             fixed[k] = made
             continue
         x = row_view(g, v)
-        if x is None or not _same_frames(x, y):
+        if x is None or not same_frames(x, y):
             return None
         shift = y.rank - x.rank
         if x.time + shift != y.time or (x.batch is not None and x.batch + shift != y.batch):
@@ -157,7 +102,7 @@ def _pointwise(g: Graph, node: ir.Node) -> Form | None:
                 operands.append(rows.const(fixed[k], dtype, "factor") if fixed[k].size < 64 else rows.weight(fixed[k], f"{node.outputs[0].name}.factor"))
             else:
                 operands.append(None if v is None else next(given))
-        return rows.node(node.op_type, operands, node.outputs[0].name or "", **_attributes(node))
+        return rows.node(node.op_type, operands, node.outputs[0].name or "", **attributes(node))
 
     return Form(tuple(reads), ((node.outputs[0], y),), build)
 
@@ -191,7 +136,7 @@ def _delay(g: Graph, node: ir.Node) -> Form | None:
             changed["init"] = ir.AttrTensor("init", ir.tensor(_rows_of(np.asarray(init.as_tensor().numpy()), x)))
         if first is not None:
             ins = [*ins, rows.static(first, x)]
-        made = rows.pseudo("Delay", ins, f"{source.name}.rows.delay", len(node.outputs), **{**_attributes(node), **changed})
+        made = rows.pseudo("Delay", ins, f"{source.name}.rows.delay", len(node.outputs), **{**attributes(node), **changed})
         for count, old, wire in zip(lasts, node.outputs[len(views) :], made[len(views) :], strict=True):
             rows.leave(wire, old, replace(x, frames=count))
         slot = rows.slots[node.name or ""]
@@ -224,133 +169,16 @@ def _rows_of(a: np.ndarray, x: RowView) -> np.ndarray:
 
 
 def _mask(g: Graph, node: ir.Node) -> Form | None:
-    views = _one(g, node)
+    views = one(g, node)
     value = node.attributes.get_tensor("value")
     if views is None or value.size != 1 or node.attributes.get_int("axis") != views[0].time:
         return None
     x, y = views
 
     def build(rows: Rows, ins: list[ir.Value]) -> list[ir.Value]:
-        return rows.pseudo("Mask", ins, node.outputs[0].name or "", **{**_attributes(node), "axis": x.axis})
+        return rows.pseudo("Mask", ins, node.outputs[0].name or "", **{**attributes(node), "axis": x.axis})
 
     return Form((node.inputs[0],), ((node.outputs[0], y),), build)  # type: ignore[arg-type]
-
-
-def _taps(rows: Rows, x: ir.Value, view: RowView, frames: int, taps: int, step: int, dilation: int, stem: str) -> ir.Value:
-    """``[frames, taps*C]``: row p holds frames ``step*p + dilation*k`` of x, k after k."""
-    if taps == 1 and step == 1 and frames == view.frames:
-        return x
-    (out,) = rows.pseudo("Taps", [x], stem, frames=frames, taps=taps, step=step, dilation=dilation, axis=view.axis)
-    rows.declare(out, rows.g.facts[x].dtype, view, taps * view.channels)
-    rows.g.chunks[out] = tuple(frames if a == view.axis else d for a, d in enumerate(rows.g.chunks[out]))
-    return out
-
-
-def _times(rows: Rows, x: ir.Value, weight: np.ndarray, bias: np.ndarray | None, batched: bool, stem: str) -> ir.Value:
-    """``x @ weight + bias``."""
-    w = rows.weight(weight, f"{stem}.weight")
-    if not batched:
-        return rows.node("Gemm", [x, w, *([] if bias is None else [rows.weight(bias, f"{stem}.bias")])], stem)[0]
-    (out,) = rows.node("MatMul", [x, w], stem)
-    if bias is None or not bias.any():
-        return out
-    rows._loose(out, x)
-    return rows.node("Add", [out, rows.weight(bias, f"{stem}.bias")], f"{stem}.biased")[0]
-
-
-def _along_time(g: Graph, node: ir.Node) -> tuple[RowView, RowView, np.ndarray, np.ndarray | None, int] | None:
-    """Views, constant weight and bias of a convolution that mixes all channels, and which of its axes is time."""
-    views = _one(g, node)
-    weight, bias = _array(node.inputs[1]), _array(node.inputs[2]) if len(node.inputs) > 2 else None
-    if views is None or weight is None or g.facts[node.outputs[0]].dtype not in _FLOATS:
-        return None
-    if len(node.inputs) > 2 and node.inputs[2] is not None and bias is None:
-        return None
-    x, y = views
-    at = x.time - 2
-    if at < 0 or node.attributes.get_int("group", 1) != 1 or x.channel not in (None, 1) or y.channel not in (None, 1):
-        return None
-    return x, y, weight, bias, at
-
-
-def _conv(g: Graph, node: ir.Node) -> Form | None:
-    found = _along_time(g, node)
-    if found is None:
-        return None
-    x, y, weight, bias, at = found
-    a = node.attributes
-    if any(a.get_ints("pads", ())) or a.get_string("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
-        return None
-    if prod(weight.shape[2:]) != weight.shape[2 + at] or weight.shape[:2] != (y.channels, x.channels):
-        return None
-    taps = weight.shape[2 + at]
-    step = (a.get_ints("strides", None) or (1,) * (weight.ndim - 2))[at]
-    dilation = (a.get_ints("dilations", None) or (1,) * (weight.ndim - 2))[at]
-    matrix = np.ascontiguousarray(weight.reshape(y.channels, x.channels, taps).transpose(2, 1, 0).reshape(taps * x.channels, -1))
-    source, name = node.inputs[0], node.outputs[0].name or ""
-    assert source is not None
-
-    def build(rows: Rows, ins: list[ir.Value]) -> list[ir.Value]:
-        windows = _taps(rows, ins[0], x, y.frames, taps, step, dilation, f"{name}.taps")
-        return [_times(rows, windows, matrix, bias, x.batch is not None, name)]
-
-    return Form((source,), ((node.outputs[0], y),), build, Product("Conv", y.frames, taps, x.channels, y.channels, step, dilation))
-
-
-def _conv_transpose(g: Graph, node: ir.Node) -> Form | None:
-    found = _along_time(g, node)
-    if found is None:
-        return None
-    x, y, weight, bias, at = found
-    a = node.attributes
-    if prod(weight.shape[2:]) != weight.shape[2 + at] or weight.shape[:2] != (x.channels, y.channels):
-        return None
-    geometry = {t.axis: t for t in transposed(node_view(g, node, outputs=True))}
-    t = geometry.pop(x.time)
-    if not t.is_block or any(o.before or o.after or o.extra for o in geometry.values()):
-        return None
-    dilation = (a.get_ints("dilations", None) or (1,) * (weight.ndim - 2))[at]
-    up, span, blocks = t.stride, t.span, y.frames // t.stride
-    if y.frames != up * blocks or x.frames != blocks + span - 1:
-        return None
-    taps = weight.reshape(x.channels, y.channels, -1)
-    matrix = np.zeros((span, x.channels, up, y.channels), weight.dtype)
-    for j in range(span):
-        for r in range(up):
-            k, rest = divmod(up * (span - 1 - j) + r, dilation)
-            if not rest and k < taps.shape[2]:
-                matrix[j, :, r] = taps[:, :, k]
-    flat = matrix.reshape(span * x.channels, up * y.channels)
-    source, name = node.inputs[0], node.outputs[0].name or ""
-    assert source is not None
-
-    def build(rows: Rows, ins: list[ir.Value]) -> list[ir.Value]:
-        windows = _taps(rows, ins[0], x, blocks, span, 1, 1, f"{name}.taps")
-        wide = _times(rows, windows, flat, None if bias is None else np.tile(bias, up), x.batch is not None, f"{name}.blocks")
-        rows._loose(wide, source)
-        shape = [*([] if x.batch is None else [-1]), y.frames, y.channels]
-        return rows.node("Reshape", [wide, rows.const(shape)], name)
-
-    return Form((source,), ((node.outputs[0], y),), build, Product("ConvTranspose", blocks, span, x.channels, up * y.channels, up=up))
-
-
-def _matmul(g: Graph, node: ir.Node) -> Form | None:
-    """Frames times a matrix."""
-    views = _one(g, node)
-    weight = _array(node.inputs[1])
-    if views is None or weight is None or weight.ndim != 2 or g.facts[node.outputs[0]].dtype not in _FLOATS:
-        return None
-    x, y = views
-    if x.rank < 2 or not _same_frames(x, y) or x.time == x.rank - 1 or x.channel not in (None, x.rank - 1) or y.channel not in (None, y.rank - 1):
-        return None
-    if weight.shape != (x.channels, y.channels):
-        return None
-    source, matrix, name = node.inputs[0], node.inputs[1], node.outputs[0].name or ""
-    assert source is not None and matrix is not None
-    op = "Gemm" if x.batch is None else "MatMul"
-    # A runtime brings the frames of a product with a bias into rows, and back, by itself: two nodes.
-    saves = 2 * NODE if x.batch is None and x.rank > 2 else 0.0
-    return Form((source,), ((node.outputs[0], y),), lambda rows, ins: rows.node(op, [ins[0], matrix], name), saves=saves)
 
 
 def _concat(g: Graph, node: ir.Node) -> Form | None:
@@ -359,7 +187,7 @@ def _concat(g: Graph, node: ir.Node) -> Form | None:
     views = [row_view(g, v) for v in node.inputs]
     if y is None or y.channel is None or node.attributes.get_int("axis") % y.rank != y.channel:
         return None
-    if any(x is None or not _same_frames(x, y) or x.rank != y.rank or x.time != y.time or x.batch != y.batch for x in views):
+    if any(x is None or not same_frames(x, y) or x.rank != y.rank or x.time != y.time or x.batch != y.batch for x in views):
         return None
     name = node.outputs[0].name or ""
     return Form(
@@ -374,24 +202,24 @@ def _split(g: Graph, node: ir.Node) -> Form | None:
     views = [row_view(g, v) for v in node.outputs]
     if x is None or x.channel is None or node.attributes.get_int("axis", 0) % x.rank != x.channel:
         return None
-    if any(y is None or not _same_frames(x, y) for y in views) or (len(node.inputs) > 1 and _array(node.inputs[1]) is None):
+    if any(y is None or not same_frames(x, y) for y in views) or (len(node.inputs) > 1 and array(node.inputs[1]) is None):
         return None
     rest, name = list(node.inputs[1:]), node.outputs[0].name or ""
 
     def build(rows: Rows, ins: list[ir.Value]) -> list[ir.Value]:
-        return rows.node("Split", [ins[0], *rest], name, len(node.outputs), **{**_attributes(node), "axis": x.axis + 1})
+        return rows.node("Split", [ins[0], *rest], name, len(node.outputs), **{**attributes(node), "axis": x.axis + 1})
 
     return Form((node.inputs[0],), tuple(zip(node.outputs, views)), build)  # type: ignore[arg-type]
 
 
 def _slice(g: Graph, node: ir.Node) -> Form | None:
     """Some of the channels."""
-    views = _one(g, node)
-    bounds = [_array(v) for v in node.inputs[1:]]
+    views = one(g, node)
+    bounds = [array(v) for v in node.inputs[1:]]
     if views is None or len(bounds) < 3 or any(b is None or b.size != 1 for b in bounds):
         return None
     x, y = views
-    if x.channel is None or not _same_frames(x, y) or bounds[2].item() % x.rank != x.channel:  # type: ignore[union-attr]
+    if x.channel is None or not same_frames(x, y) or bounds[2].item() % x.rank != x.channel:  # type: ignore[union-attr]
         return None
     source, name = node.inputs[0], node.outputs[0].name or ""
     assert source is not None
@@ -405,18 +233,18 @@ def _slice(g: Graph, node: ir.Node) -> Form | None:
 
 def _along_channels(g: Graph, node: ir.Node) -> Form | None:
     """What works along the channels of one frame."""
-    views = _one(g, node)
-    if views is None or not _same_frames(*views):
+    views = one(g, node)
+    if views is None or not same_frames(*views):
         return None
     x, y = views
     axis = node.attributes.get_int("axis", -1) % x.rank
     if x.channel != axis or y.channel != axis or (node.op_type == "LayerNormalization" and axis != x.rank - 1):
         return None
     rest: Sequence[ir.Value | None] = node.inputs[1:]
-    if any(v is not None and (_array(v) is None or v.const_value.size not in (1, x.channels)) for v in rest):  # type: ignore[union-attr]
+    if any(v is not None and (array(v) is None or v.const_value.size not in (1, x.channels)) for v in rest):  # type: ignore[union-attr]
         return None
     name = node.outputs[0].name or ""
     return Form(
         (node.inputs[0],), ((node.outputs[0], y),),  # type: ignore[arg-type]
-        lambda rows, ins: rows.node(node.op_type, [ins[0], *rest], name, **{**_attributes(node), "axis": -1}),
+        lambda rows, ins: rows.node(node.op_type, [ins[0], *rest], name, **{**attributes(node), "axis": -1}),
     )  # fmt: skip

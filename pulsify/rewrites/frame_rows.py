@@ -14,7 +14,8 @@ import onnx_ir as ir
 from pulsify.graph import Graph
 from pulsify.rewrites import lift_convs
 from pulsify.rewrites._region import choose
-from pulsify.rewrites._row_ops import Form, row_form
+from pulsify.rewrites._row_form import Form
+from pulsify.rewrites._row_ops import row_form
 from pulsify.rewrites._rows import Rows, row_view
 
 __all__ = ["apply", "convert", "row_forms"]

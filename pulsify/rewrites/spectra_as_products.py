@@ -19,7 +19,7 @@ from pulsify.graph import Graph
 from pulsify.ops._infer import view
 from pulsify.ops.spectral import DFT
 from pulsify.rewrites._costs import as_rows
-from pulsify.rewrites._row_ops import Product
+from pulsify.rewrites._row_form import Product
 from pulsify.rewrites._rows import Rows
 
 __all__ = ["apply"]

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from pulsify.graph import Graph
 from pulsify.rewrites import (
+    activations_first,
     biases_ahead,
     causal_convs,
     drop_dead,
@@ -42,7 +43,7 @@ _FASTER = (
 _ROWS = (frame_rows.apply, biases_ahead.apply, sums_of_products.apply, sums_of_convs.apply)
 
 _LAST = (
-    window_gathers.apply, exponentials.apply, lift_convs.apply, plain_transposes.apply, full_rank_scalars.apply, first_pulse.apply,
+    activations_first.apply, window_gathers.apply, exponentials.apply, lift_convs.apply, plain_transposes.apply, full_rank_scalars.apply, first_pulse.apply,
     one_reshape.apply, drop_dead.apply,
 )  # fmt: skip
 
