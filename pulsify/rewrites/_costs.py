@@ -31,6 +31,10 @@ BORDER = 2 * NODE
 #: Blocks of channels.
 _BLOCK, _HALF_BLOCK = 16, 4
 
+#: A depthwise convolution's frames cut out of one row, between products that are not depthwise; and its bias and activation,
+#: and theirs, that with a batch are not within a product.
+_CUT, _BATCHED = 0.6, 1.5
+
 #: The Concat and the Slice of a buffer.
 _BUFFER = 1.0
 
@@ -72,7 +76,7 @@ def as_rows(p: Product, readers: int = 1) -> float:
     """A product of rows, where ``readers`` of them share their windows."""
     t = _table()
     if p.op == "Depthwise":
-        return _depthwise("rows", p)
+        return _depthwise("rows", p) + (_CUT if p.frames > 1 else 0.0) + (_BATCHED if p.batched else 0.0)
     if p.taps > p.step > 1 and p.dilation == 1 and (p.taps % p.step == 0 or p.frames * p.taps >= GATHERED):
         # Windows of whole blocks need no gathering of frames.
         product = _interpolate(t["rows"], _axes(t), (p.frames, math.sqrt(p.taps * p.into * p.out), 1))

@@ -32,6 +32,8 @@ class Product:
     step: int = 1
     dilation: int = 1
     up: int = 1
+    #: Whether rows of a batch are apart (known of depthwise ones).
+    batched: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,8 +77,8 @@ def _conv(g: Graph, node: ir.Node) -> Form | None:
     step = (a.get_ints("strides", None) or (1,) * (weight.ndim - 2))[at]
     dilation = (a.get_ints("dilations", None) or (1,) * (weight.ndim - 2))[at]
     if group > 1:
-        product = Product("Depthwise", y.frames, taps, x.channels, y.channels, step, dilation)
-        return _depthwise(node, x, y, weight, bias, product) if group == x.channels == y.channels and x.batch is None else None
+        product = Product("Depthwise", y.frames, taps, x.channels, y.channels, step, dilation, batched=x.batch is not None)
+        return _depthwise(node, x, y, weight, bias, product) if group == x.channels == y.channels else None
     matrix = np.ascontiguousarray(weight.reshape(y.channels, x.channels, taps).transpose(2, 1, 0).reshape(taps * x.channels, -1))
     source, name = node.inputs[0], node.outputs[0].name or ""
     assert source is not None
@@ -98,15 +98,17 @@ def _depthwise(node: ir.Node, x: RowView, y: RowView, weight: np.ndarray, bias: 
 
     def build(rows: Rows, ins: list[ir.Value]) -> list[ir.Value]:
         taps = _taps(rows, ins[0], x, p.taps, p.frames, p.dilation, p.step, f"{name}.taps")
-        (weighed,) = rows.node("Mul", [taps, rows.weight(by_tap, f"{name}.weight")], f"{name}.weighed")
-        rows._loose(weighed, source)
-        addend = [] if bias is None else [rows.weight(np.tile(bias, p.frames), f"{name}.bias")]
+        (total,) = rows.node("Mul", [taps, rows.weight(by_tap, f"{name}.weight")], f"{name}.weighed")
         ones = rows.const(np.ones((1, p.taps)), weight.dtype, "ones")
-        (total,) = rows.node("Gemm", [ones, weighed, *addend], name if p.frames == 1 else f"{name}.sums")
+        addend = [] if bias is None else [rows.weight(np.tile(bias, p.frames), f"{name}.bias")]
+        sums = [("Gemm", addend)] if x.batch is None else [("MatMul", []), *([("Add", addend)] if addend else [])]
+        for op, more in sums:
+            rows._loose(total, source)
+            (total,) = rows.node(op, [total, *more] if op == "Add" else [ones, total, *more], name if p.frames == 1 else f"{name}.sums")
         if p.frames == 1:
             return [total]
         rows._loose(total, source)
-        return rows.node("Reshape", [total, rows.const([p.frames, x.channels])], name)
+        return rows.node("Reshape", [total, rows.const([*([] if x.batch is None else [-1]), p.frames, x.channels])], name)
 
     return Form((source,), ((node.outputs[0], y),), build, p)
 

@@ -39,7 +39,7 @@ def separable(g: G, layers: int, channels: int, kernel: int, batch: str | int = 
 def test_in_rows_whatever_it_costs(data: st.DataObject) -> None:
     """Strides, dilations, pads on either side; alone and in a stack, with a residual connection and a second reader."""
     g = G(seed=data.draw(st.integers(0, 3), "seed"))
-    y, least = g.input("x", [data.draw(st.sampled_from([1, 1, 1, "N"])), 4, "S"]), 1
+    y, least = g.input("x", [data.draw(st.sampled_from([1, "N"])), 4, "S"]), 1
     for _ in range(data.draw(st.integers(1, 3), "layers")):
         k, d = data.draw(st.integers(1, 5), "kernel"), data.draw(st.integers(1, 4), "dilation")
         s = data.draw(st.sampled_from([1, 1, 1, 2]), "stride")
@@ -62,13 +62,16 @@ def test_one_frame_per_pulse() -> None:
     counts = kinds(c.model)
     assert counts["Conv"] == 0 and counts["Mul"] == 3 and counts["Gemm"] == 1 + 3 * 3
     assert len(c.manifest["states"]) == 1
+    g = G()
+    counts = kinds(check(g.model(separable(g, 3, 64, 3, "N")), pulses=(1,)).model)
+    assert counts["Conv"] == 0, "with a batch, too"
 
 
 def test_many_frames_and_batches_stay() -> None:
     g = G()
     assert kinds(convert(g.model(separable(g, 2, 32, 3)), axis="S", pulse=16).model)["Conv"]
     g = G()
-    assert kinds(check(g.model(separable(g, 2, 32, 3, "N")), pulses=(1,)).model)["Conv"] == 2, "those over time"
+    assert kinds(check(g.model(separable(g, 2, 8, 3, "N")), pulses=(4,)).model)["Conv"] >= 2, "those over time"
 
 
 def test_a_few_that_cost_too_much_so_do_not_keep_the_rest_from_rows() -> None:
