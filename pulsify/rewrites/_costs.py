@@ -11,6 +11,7 @@ import json
 import math
 from bisect import bisect_right
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,9 +32,9 @@ BORDER = 2 * NODE
 #: Blocks of channels.
 _BLOCK, _HALF_BLOCK = 16, 4
 
-#: A depthwise convolution's frames cut out of one row, between products that are not depthwise; and its bias and activation,
-#: and theirs, that with a batch are not within a product.
-_CUT, _BATCHED = 0.6, 1.5
+#: A depthwise convolution's frames cut out of one row, between products that are not depthwise; and a bias and an activation
+#: that with a batch are not within a product.
+_CUT, _BATCHED = 0.6, 0.8
 
 #: The Concat and the Slice of a buffer.
 _BUFFER = 1.0
@@ -75,8 +76,10 @@ def has_blocks(p: Product) -> bool:
 def as_rows(p: Product, readers: int = 1) -> float:
     """A product of rows, where ``readers`` of them share their windows."""
     t = _table()
+    if p.batched:
+        return as_rows(replace(p, batched=False), readers) + _BATCHED
     if p.op == "Depthwise":
-        return _depthwise("rows", p) + (_CUT if p.frames > 1 else 0.0) + (_BATCHED if p.batched else 0.0)
+        return _depthwise("rows", p) + (_CUT if p.frames > 1 else 0.0)
     if p.taps > p.step > 1 and p.dilation == 1 and (p.taps % p.step == 0 or p.frames * p.taps >= GATHERED):
         # Windows of whole blocks need no gathering of frames.
         product = _interpolate(t["rows"], _axes(t), (p.frames, math.sqrt(p.taps * p.into * p.out), 1))

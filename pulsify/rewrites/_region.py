@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import onnx_ir as ir
 
 from pulsify.graph import Graph
-from pulsify.rewrites._costs import BORDER, NODE, as_is, as_rows, has_blocks, moving
+from pulsify.rewrites._costs import BORDER, NODE, as_is, as_rows, has_blocks, lifts, moving
 from pulsify.rewrites._row_form import Form, Product
 from pulsify.rewrites._row_ops import is_mover
 from pulsify.rewrites._rows import RowView, row_view
@@ -86,6 +86,9 @@ class _Search:
         self.readers: dict[ir.Value, list[ir.Node]] = {}
         self.price: dict[ir.Value, float] = {}
         self.outside: dict[ir.Value, bool] = {}
+        #: What a move costs more at a blocked convolution, for channels in blocks and an activation apart; if only those are
+        #: lifted for which that pays, and if all are.
+        self.blocks: tuple[dict[ir.Value, float], dict[ir.Value, float]] = {}, {}
         #: Whether what is not in row form is lifted.
         self.lifted = False
         for node, form in forms.items():
@@ -94,6 +97,10 @@ class _Search:
                 self._wire(g, v, row_view(g, v))
             for v, view in form.makes:
                 self._wire(g, v, view)
+            p = form.product
+            for costs, blocked in zip(self.blocks, (False, False) if p is None else (lifts(p), has_blocks(p))):
+                if blocked:
+                    costs.update((v, 2 * BORDER) for v in (form.reads[0], form.makes[0][0]))
         windows = Counter((form.reads[0], replace(form.product, op="", out=0)) for form in forms.values() if form.product)
         self.work = {node: _work(g, node, form, windows) for node, form in forms.items()}
 
@@ -171,7 +178,7 @@ class _Search:
         made = self.rows.get(producer, False) if producer is not None else False
         readers = [self.rows[n] for n in self.readers.get(v, ())]
         other = self.outside[v] or not all(readers) if made else any(readers)
-        return self.price[v] if other else 0.0
+        return self.price[v] + self.blocks[self.lifted].get(v, 0.0) if other else 0.0
 
 
 def _work(g: Graph, node: ir.Node, form: Form, windows: Mapping[tuple[ir.Value, Product], int]) -> tuple[float, float, float]:

@@ -32,7 +32,7 @@ class Product:
     step: int = 1
     dilation: int = 1
     up: int = 1
-    #: Whether rows of a batch are apart (known of depthwise ones).
+    #: Whether rows of a batch are apart.
     batched: bool = False
 
 

@@ -76,8 +76,9 @@ def _conv(g: Graph, node: ir.Node) -> Form | None:
         return None
     step = (a.get_ints("strides", None) or (1,) * (weight.ndim - 2))[at]
     dilation = (a.get_ints("dilations", None) or (1,) * (weight.ndim - 2))[at]
+    op = "Conv" if group == 1 else "Depthwise"
+    product = Product(op, y.frames, taps, x.channels, y.channels, step, dilation, batched=x.batch is not None)
     if group > 1:
-        product = Product("Depthwise", y.frames, taps, x.channels, y.channels, step, dilation, batched=x.batch is not None)
         return _depthwise(node, x, y, weight, bias, product) if group == x.channels == y.channels else None
     matrix = np.ascontiguousarray(weight.reshape(y.channels, x.channels, taps).transpose(2, 1, 0).reshape(taps * x.channels, -1))
     source, name = node.inputs[0], node.outputs[0].name or ""
@@ -87,7 +88,7 @@ def _conv(g: Graph, node: ir.Node) -> Form | None:
         windows = _taps(rows, ins[0], x, y.frames, taps, step, dilation, f"{name}.taps")
         return [_times(rows, windows, matrix, bias, x.batch is not None, name)]
 
-    return Form((source,), ((node.outputs[0], y),), build, Product("Conv", y.frames, taps, x.channels, y.channels, step, dilation))
+    return Form((source,), ((node.outputs[0], y),), build, product)
 
 
 def _depthwise(node: ir.Node, x: RowView, y: RowView, weight: np.ndarray, bias: np.ndarray | None, p: Product) -> Form:
@@ -137,6 +138,7 @@ def _conv_transpose(g: Graph, node: ir.Node) -> Form | None:
             if not rest and k < taps.shape[2]:
                 matrix[j, :, r] = taps[:, :, k]
     flat = matrix.reshape(span * x.channels, up * y.channels)
+    product = Product("ConvTranspose", blocks, span, x.channels, up * y.channels, up=up, batched=x.batch is not None)
     source, name = node.inputs[0], node.outputs[0].name or ""
     assert source is not None
 
@@ -147,7 +149,7 @@ def _conv_transpose(g: Graph, node: ir.Node) -> Form | None:
         shape = [*([] if x.batch is None else [-1]), y.frames, y.channels]
         return rows.node("Reshape", [wide, rows.const(shape)], name)
 
-    return Form((source,), ((node.outputs[0], y),), build, Product("ConvTranspose", blocks, span, x.channels, up * y.channels, up=up))
+    return Form((source,), ((node.outputs[0], y),), build, product)
 
 
 def _matmul(g: Graph, node: ir.Node) -> Form | None:
