@@ -51,8 +51,12 @@ def as_is(p: Product, readers: int = 1, among_lifted: bool = False) -> float:
     if p.op == "ConvTranspose":
         channels = math.sqrt(p.into * 2 * p.out / p.up)
         return apart + _interpolate(t["transposed"], (t["frames"], t["channels"], t["strides"]), (p.frames, channels, p.up))
-    lifted = has_blocks(p) if among_lifted else lifts(p)
-    cost = apart + _interpolate(t["lifted" if lifted else "as_is"], _axes(t), _point(p))
+    if among_lifted and has_blocks(p):
+        cost = _interpolate(t["lifted"], _axes(t), _point(p))
+    else:
+        cost = apart + _interpolate(t["as_is"], _axes(t), _point(p))
+        if lifts(p):
+            cost = min(cost, _interpolate(t["lifted"], _axes(t), _point(p)) + 2 * NODE)
     return cost if p.taps == 1 else cost - (1 - 1 / readers) * min(_BUFFER, cost / 2)
 
 
