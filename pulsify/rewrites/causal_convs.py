@@ -19,6 +19,8 @@ import onnx_ir as ir
 from pulsify.facts import WireFact
 from pulsify.graph import DOMAIN, Graph
 from pulsify.ops.contrib import MS
+from pulsify.rewrites._costs import as_is, as_rows
+from pulsify.rewrites._row_ops import row_form
 from pulsify.rewrites._row_windows import note
 from pulsify.rewrites._rows import Rows
 
@@ -56,6 +58,13 @@ def apply(g: Graph) -> int:
     return len(found)
 
 
+#: What blocks of channels come from, and rows.
+_CONVS, _PRODUCTS = frozenset({"Conv"}), frozenset({"Conv", "ConvTranspose", "MatMul"})
+
+#: What it costs to leave row form on both sides; and blocks of channels, where there are several frames.
+_TORN, _APART = 2.0, 1.0
+
+
 def _history(node: ir.Node) -> ir.Node | None:
     """The Delay in front of a convolution, if it is all its own and one view from the zeros of the start."""
     x = node.inputs[0]
@@ -91,29 +100,34 @@ def _causal(g: Graph, node: ir.Node) -> _Conv | None:
 def _pays(g: Graph, node: ir.Node, conv: _Conv) -> bool:
     """Whether it is faster, at a pulse that is known: microseconds as measured on one core (docs/optimize.md).
 
-    The operator saves two nodes and moves its history once, not twice. A multiplication costs it more than a vectorised
-    convolution, whose cost per channel it saves where there is one frame; a convolution whose channels do not come in blocks
-    of four has a high one. Between other convolutions, from two frames on, it moves activations out of blocks of channels and
-    into them again, which from some sixty channels on costs what it saves.
+    To a convolution over a picture, the operator saves two nodes and moves its history once, not twice. A multiplication costs
+    it more than a vectorised convolution, whose cost per channel it saves where there is one frame; a convolution whose
+    channels do not come in blocks of four has a high one. Between other convolutions, from two frames on, it moves activations
+    out of blocks of channels and into them again, which from some sixty channels on costs what it saves. Rows
+    (frame_rows.py), which read those frames of a history alone that they need, it would tear apart.
     """
     chunk = g.chunks[node.outputs[0]]
     rows, frames = chunk[0], chunk[conv.axis]
     if not isinstance(frames, int):
         return False
+    form = row_form(g, node) if _behind(conv.delay, _PRODUCTS) else None
+    in_rows = 0.0 if form is None or form.product is None else as_is(form.product) - as_rows(form.product)
     frames *= rows if isinstance(rows, int) else 1
     per_channel = 0.007 if frames == 1 else 0.001
     if conv.channels % 4:
         per_channel += 0.1
     saved = 2.0
-    if frames > 1 and conv.channels % 4 == 0 and _behind_conv(conv.delay):
+    if frames > 1 and conv.channels % 4 == 0 and _behind(conv.delay, _CONVS):
         saved = max(0, saved - 0.03 * conv.channels)
-    return saved + conv.channels * (per_channel + 0.0002 * conv.history - 0.0005 * frames * conv.taps) > 0
+    moved = 0.0002 * conv.channels * conv.history
+    saved += moved + conv.channels * (per_channel - 0.0005 * frames * conv.taps)
+    return saved > (in_rows + moved + _TORN if in_rows > 0 else 0.0) + (_APART if frames > 1 else 0.0)
 
 
-def _behind_conv(delay: ir.Node) -> bool:
-    """Whether the wire with the history is a convolution's, activations aside."""
+def _behind(delay: ir.Node, ops: frozenset[str]) -> bool:
+    """Whether the wire with the history is what one of these makes, activations aside."""
     at: ir.Node | None = delay
-    while at is not None and at.op_type != "Conv":
+    while at is not None and at.op_type not in ops:
         sources = [v for v in at.inputs if v is not None and v.const_value is None]
         at = sources[0].producer() if len(sources) == 1 else None
     return at is not None

@@ -44,7 +44,8 @@ def tcn(batch: int | str = 1, inner: int = 8) -> onnx.ModelProto:
 
 @pytest.mark.parametrize("batch", [1, "N"])
 def test_mamba(batch: int | str) -> None:
-    c = check(mamba(batch), pulses=(5, 2, 1), target="onnxruntime")
+    with forced():
+        c = check(mamba(batch), pulses=(5, 2, 1), target="onnxruntime")
     assert count(c) == 1 and count(c, "Sigmoid") == 1, "one node has the history, the convolution and its SiLU"
     assert not {"Concat", "Conv", "Slice"} & {n.op_type for n in c.model.graph.node}
     (state,) = c.manifest["states"]
@@ -57,7 +58,8 @@ def test_mamba(batch: int | str) -> None:
 
 @pytest.mark.parametrize("batch", [1, "N"])
 def test_tcn(batch: int | str) -> None:
-    c = check(tcn(batch), pulses=(4, 1), target="onnxruntime")
+    with forced():
+        c = check(tcn(batch), pulses=(4, 1), target="onnxruntime")
     assert count(c) == 3 and c.manifest["needs"]["onnxruntime"] == "1.30", "dilations came later"
 
 
@@ -186,11 +188,11 @@ def test_only_if_asked_for() -> None:
 
 
 def test_only_where_it_pays() -> None:
-    """With few frames; with many where the runtime's convolution is slow; with a long history; never at any pulse."""
+    """With few frames and a batch; not where rows do as well, or blocks of channels stay in their order; never at any pulse."""
     used = {pulse: count(convert(mamba(), axis="S", pulse=pulse, target="onnxruntime")) for pulse in (1, 4, 512, "P")}
     assert used == {1: 1, 4: 1, 512: 0, "P": 0}
-    assert count(convert(tcn(inner=64), axis="S", pulse=4, target="onnxruntime")) == 0, "blocks of channels stay in their order"
-    assert count(convert(tcn(inner=63), axis="S", pulse=4, target="onnxruntime")) == 3, "there are no blocks of 63"
+    assert count(convert(mamba(1), axis="S", pulse=1, target="onnxruntime")) == 0, "rows"
+    assert count(convert(tcn(inner=64), axis="S", pulse=4, target="onnxruntime")) == 0, "blocks"
 
 
 def test_a_target_that_is_none() -> None:
