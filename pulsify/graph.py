@@ -174,6 +174,8 @@ class NodeBuilder:
 
     def __init__(self, graph: ir.Graph, taken: Iterable[str] = ()):
         self.graph = graph
+        #: Where new nodes go: in front of this one, or behind all others.
+        self.before: ir.Node | None = None
         self.names: set[str] = set(taken)
         self.names.update(v.name for v in graph.inputs if v.name)
         self.names.update(n for n in graph.initializers if n)
@@ -224,12 +226,15 @@ class NodeBuilder:
         outputs: Sequence[ir.Value] | None = None,
         num_outputs: int = 1,
     ) -> ir.Node:
-        """Append a node; its outputs are named after the stem unless given."""
+        """A node behind all others (or in front of :attr:`before`); its outputs are named after the stem unless given."""
         if outputs is None:
             outputs = [self.value(stem if i == 0 else f"{stem}.{i}") for i in range(num_outputs)]
         attrs = [attribute(k, v) for k, v in (attributes or {}).items()]
         node = ir.Node(domain, op, inputs, attrs, outputs=outputs, name=self.unique(f"{stem}/{op}"))
-        self.graph.append(node)
+        if self.before is None:
+            self.graph.append(node)
+        else:
+            self.graph.insert_before(self.before, node)
         return node
 
     def op(

@@ -48,7 +48,8 @@ class _Convert:
 
     def run(self) -> None:
         g, rows = self.g, self.rows
-        for form in self.forms.values():
+        for node, form in self.forms.items():
+            rows.build.before = node
             ins = []
             for v in form.reads:
                 entry = row_view(g, v)
@@ -59,12 +60,12 @@ class _Convert:
                 if new not in g.regions:
                     rows.declare(new, g.facts[old].dtype, view, view.channels)
         for node, form in reversed(self.forms.items()):
+            rows.build.before = node
             for old, view in form.makes:
                 self._leave(old, view)
             for v in node.outputs:
                 g.forget(v)
             g.graph.remove(node, safe=True)
-        g.graph.sort()
 
     def _leave(self, old: ir.Value, view) -> None:  # type: ignore[no-untyped-def]
         """Whoever is outside reads the wire as it was."""
