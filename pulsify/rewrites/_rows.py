@@ -127,7 +127,7 @@ class Rows:
 
     def weight(self, array: np.ndarray, stem: str) -> ir.Value:
         """A constant of its own."""
-        return self._known(self.build.initializer(ir.tensor(np.ascontiguousarray(array)), stem))
+        return self._known(self.build.initializer(ir.Tensor(np.ascontiguousarray(array)), stem))
 
     def _known(self, value: ir.Value) -> ir.Value:
         if value not in self.g.facts:
