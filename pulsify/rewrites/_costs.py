@@ -3,6 +3,7 @@
 ``costs.json`` is written by ``python -m benchmarks.costs``: microseconds of a layer, its buffer included, on one core, over
 frames per pulse, channels and kernel. Between grid points and beyond them the logarithm of a cost is piecewise linear in
 the logarithms of the three. A product of C into C' channels counts as one of ``sqrt(C*C')``, with as many multiplications.
+Depthwise convolutions have a table of their own.
 """
 
 from __future__ import annotations
