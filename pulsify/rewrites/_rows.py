@@ -92,10 +92,11 @@ def row_view(g: Graph, v: ir.Value | None) -> RowView | None:
     return RowView(len(chunk), time, channel, batch, frames, channels, region, fact.shape[time])
 
 
-def each(g: Graph, ops: Collection[str], rewrite: Callable[[Rows, ir.Node], bool]) -> int:
-    """Offer a rewrite every node of these standard operators; how many it took."""
+def each(g: Graph, ops: Collection[str], rewrite: Callable[[Rows, ir.Node], bool], backwards: bool = False) -> int:
+    """Offer a rewrite every node of these standard operators that is still there; how many it took."""
     rows = Rows(g)
-    count = sum(rewrite(rows, node) for node in list(g.graph) if node.op_type in ops and not node.domain)
+    nodes = [node for node in g.graph if node.op_type in ops and not node.domain]
+    count = sum(rewrite(rows, node) for node in (reversed(nodes) if backwards else nodes) if node.graph is not None)
     if count:
         g.graph.sort()
     return count

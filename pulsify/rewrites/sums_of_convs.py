@@ -16,7 +16,7 @@ import onnx_ir as ir
 from pulsify.facts import WireFact
 from pulsify.graph import Graph
 from pulsify.rewrites import lift_convs
-from pulsify.rewrites._rows import Rows
+from pulsify.rewrites._rows import Rows, each
 
 __all__ = ["apply"]
 
@@ -36,14 +36,7 @@ class _Term:
 
 
 def apply(g: Graph) -> int:
-    rows = Rows(g)
-    count = 0
-    for node in reversed(list(g.graph)):
-        if node.graph is not None and node.op_type in ("Add", "Sum") and not node.domain:
-            count += _merge(rows, node)
-    if count:
-        g.graph.sort()
-    return count
+    return each(g, ("Add", "Sum"), _merge, backwards=True)
 
 
 def _merge(rows: Rows, top: ir.Node) -> bool:

@@ -13,7 +13,7 @@ import numpy as np
 import onnx_ir as ir
 
 from pulsify.graph import Graph
-from pulsify.rewrites._rows import Rows, RowView, row_view
+from pulsify.rewrites._rows import Rows, RowView, each, row_view
 
 __all__ = ["apply"]
 
@@ -29,14 +29,7 @@ class _Term:
 
 
 def apply(g: Graph) -> int:
-    rows = Rows(g)
-    count = 0
-    for node in reversed(list(g.graph)):
-        if node.graph is not None and node.op_type in ("Add", "Sum") and not node.domain:
-            count += _merge(rows, node)
-    if count:
-        g.graph.sort()
-    return count
+    return each(g, ("Add", "Sum"), _merge, backwards=True)
 
 
 def _merge(rows: Rows, top: ir.Node) -> bool:
