@@ -99,13 +99,18 @@ def _depthwise(node: ir.Node, x: RowView, y: RowView, weight: np.ndarray, bias: 
 
     def build(rows: Rows, ins: list[ir.Value]) -> list[ir.Value]:
         taps = _taps(rows, ins[0], x, p.taps, p.frames, p.dilation, p.step, f"{name}.taps")
-        (total,) = rows.node("Mul", [taps, rows.weight(by_tap, f"{name}.weight")], f"{name}.weighed")
+        (weighed,) = rows.node("Mul", [taps, rows.weight(by_tap, f"{name}.weight")], f"{name}.weighed")
+        rows._loose(weighed, source)
         ones = rows.const(np.ones((1, p.taps)), weight.dtype, "ones")
         addend = [] if bias is None else [rows.weight(np.tile(bias, p.frames), f"{name}.bias")]
-        sums = [("Gemm", addend)] if x.batch is None else [("MatMul", []), *([("Add", addend)] if addend else [])]
-        for op, more in sums:
-            rows._loose(total, source)
-            (total,) = rows.node(op, [total, *more] if op == "Add" else [ones, total, *more], name if p.frames == 1 else f"{name}.sums")
+        stem = name if p.frames == 1 else f"{name}.sums"
+        if x.batch is None:
+            (total,) = rows.node("Gemm", [ones, weighed, *addend], stem)
+        else:
+            (total,) = rows.node("MatMul", [ones, weighed], stem)
+            if addend:
+                rows._loose(total, source)
+                (total,) = rows.node("Add", [total, *addend], stem)
         if p.frames == 1:
             return [total]
         rows._loose(total, source)
