@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pulsify.api import convert
-from pulsify.rewrites import _region, frame_rows
+from pulsify.rewrites import _region, frame_rows, shared_memory
 from pulsify.rewrites._memory import _past_windows
 from pulsify.rewrites._region import Choice
 from tests.contract_check import check
@@ -51,7 +51,11 @@ def test_in_rows_whatever_it_costs(data: st.DataObject) -> None:
             y = g("Add", y, x)
         if data.draw(st.booleans(), "dense"):
             y = g("Conv", g("Relu", y), g.weight(4, 4, 2), pads=[1, 0])
-    with mock.patch.object(frame_rows, "choose", lambda g, forms: Choice(set(forms), set())):
+    ring = data.draw(st.sampled_from([0, 1 << 18]), "bytes from which histories are rings")
+    with (
+        mock.patch.object(frame_rows, "choose", lambda g, forms: Choice(set(forms), set())),
+        mock.patch.object(shared_memory, "_RING", ring),
+    ):
         check(g.model(y), pulses=(least * data.draw(st.integers(1, 6), "pulse"),))
 
 
