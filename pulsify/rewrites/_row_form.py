@@ -12,7 +12,7 @@ import onnx_ir as ir
 from pulsify.graph import Graph
 from pulsify.rewrites._rows import Rows, RowView, row_view
 
-__all__ = ["FLOATS", "Form", "Product", "array", "attributes", "one", "same_frames"]
+__all__ = ["FLOATS", "Form", "Product", "array", "attributes", "lone", "one", "same_frames"]
 
 FLOATS = {ir.DataType.FLOAT, ir.DataType.DOUBLE}
 
@@ -50,6 +50,12 @@ class Form:
 
 def array(v: ir.Value | None) -> np.ndarray | None:
     return None if v is None or v.const_value is None else np.asarray(v.const_value.numpy())
+
+
+def lone(v: ir.Value | None) -> ir.Node | None:
+    """The standard operator that makes a wire, if one node reads it and nothing else."""
+    node = v.producer() if v is not None and len(v.uses()) == 1 and not v.is_graph_output() else None
+    return None if node is None or node.domain else node
 
 
 def one(g: Graph, node: ir.Node) -> tuple[RowView, RowView] | None:

@@ -19,6 +19,7 @@ from pulsify.rewrites._rows import Rows, RowView, row_view
 __all__ = ["POINTWISE", "is_mover", "row_form"]
 
 POINTWISE = {*UNARY.split(), *BINARY.split(), *COMPARE.split(), "Cast", "Clip", "Div", "Where"} - {"Identity", "SwiGLU"}
+_REDUCE = ("ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum", "ReduceSumSquare", "ReduceL1", "ReduceL2")
 _MOVERS = {"Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze", "Flatten"}
 
 
@@ -37,6 +38,7 @@ def row_form(g: Graph, node: ir.Node) -> Form | None:
     return {
         "Concat": _concat, "Split": _split, "Slice": _slice,
         "Softmax": _along_channels, "LogSoftmax": _along_channels, "LayerNormalization": _along_channels,
+        "BatchNormalization": _batch_norm, **dict.fromkeys(_REDUCE, _reduce),
     }.get(node.op_type, _none)(g, node)  # fmt: skip
 
 
@@ -248,3 +250,46 @@ def _along_channels(g: Graph, node: ir.Node) -> Form | None:
         (node.inputs[0],), ((node.outputs[0], y),),  # type: ignore[arg-type]
         lambda rows, ins: rows.node(node.op_type, [ins[0], *rest], name, **{**attributes(node), "axis": -1}),
     )  # fmt: skip
+
+
+def _reduce(g: Graph, node: ir.Node) -> Form | None:
+    """A number per frame of its channels."""
+    views = one(g, node)
+    if views is None or not same_frames(*views):
+        return None
+    x, y = views
+    told = node.attributes.get_ints("axes", None) or (array(node.inputs[1]) if len(node.inputs) > 1 else None)
+    if told is None or x.channel is None or not node.attributes.get_int("keepdims", 1):
+        return None
+    axes = {int(a) % x.rank for a in told}
+    if x.channel not in axes or axes & {x.time, x.batch} or y.rank != x.rank:
+        return None
+    source, name = node.inputs[0], node.outputs[0].name or ""
+    over: dict[str, Any] = {} if len(node.inputs) > 1 else {"axes": [x.axis + 1]}
+
+    def build(rows: Rows, ins: list[ir.Value]) -> list[ir.Value]:
+        return rows.node(node.op_type, [ins[0], *([] if over else [rows.const([x.axis + 1])])], name, **over)
+
+    return Form((source,), ((node.outputs[0], y),), build)  # type: ignore[arg-type]
+
+
+def _batch_norm(g: Graph, node: ir.Node) -> Form | None:
+    """A scale and a shift per channel: with a frame a row, frames are its batch."""
+    views = one(g, node)
+    parameters = [array(v) for v in node.inputs[1:]]
+    if views is None or views[0].channel != 1 or any(p is None or p.size != views[0].channels for p in parameters):
+        return None
+    x, y = views
+    source, name = node.inputs[0], node.outputs[0].name or ""
+    gain, bias, mean, variance = (np.asarray(p, np.float64) for p in parameters)
+    scale = gain / np.sqrt(variance + node.attributes.get_float("epsilon", 1e-5))
+    dtype = g.facts[node.outputs[0]].dtype.numpy()
+
+    def build(rows: Rows, ins: list[ir.Value]) -> list[ir.Value]:
+        if x.batch is None:
+            return rows.node(node.op_type, [ins[0], *node.inputs[1:]], name, **attributes(node))
+        (scaled,) = rows.node("Mul", [ins[0], rows.weight(scale.astype(dtype), f"{name}.scale")], f"{name}.scaled")
+        rows.declare(scaled, g.facts[node.outputs[0]].dtype, y, y.channels)
+        return rows.node("Add", [scaled, rows.weight((bias - scale * mean).astype(dtype), f"{name}.shift")], name)
+
+    return Form((source,), ((node.outputs[0], y),), build)  # type: ignore[arg-type]

@@ -18,9 +18,9 @@ __all__ = ["apply"]
 
 #: Operators that give finite numbers for finite ones (of a network's size).
 _FINITE = frozenset(
-    """Abs Add AveragePool Clip Concat Conv ConvTranspose Cos Elu Erf Gather Gelu Gemm HardSigmoid HardSwish Identity LeakyRelu
-    MatMul Max MaxPool Min Mish Mul Neg PRelu Relu Reshape Selu Sigmoid Sin Slice Softmax Softplus Softsign Split Squeeze Sub
-    Sum Swish Tanh ThresholdedRelu Transpose Unsqueeze""".split()  # noqa: SIM905
+    """Abs Add AveragePool BatchNormalization Clip Concat Conv ConvTranspose Cos Elu Erf Gather Gelu Gemm HardSigmoid HardSwish
+    Identity LayerNormalization LeakyRelu MatMul Max MaxPool Min Mish Mul Neg PRelu Relu Reshape Selu Sigmoid Sin Slice Softmax
+    Softplus Softsign Split Squeeze Sub Sum Swish Tanh ThresholdedRelu Transpose Unsqueeze""".split()  # noqa: SIM905
 )
 _KEEPS = {"Delay", "Taps"}
 _FLOATS = {ir.DataType.FLOAT, ir.DataType.DOUBLE}
@@ -45,13 +45,18 @@ def apply(g: Graph) -> int:
             if _zero(g, node) and all_of.start >= start and all_of.end >= end:
                 masks.append(node)
             all_of = _Finite(start or all_of.start, end or all_of.end)
-        elif not (known and (node.op_type in _KEEPS if node.domain == DOMAIN else node.op_type in _FINITE and not node.domain)):
+        elif not (known and (node.op_type in _KEEPS if node.domain == DOMAIN else _keeps_finite(node))):
             continue
         finite.update(dict.fromkeys(node.outputs, all_of))
     for node in masks:
         node.attributes.add(ir.AttrInt64("product", 1))
     _rely(g, masks)
     return len(masks)
+
+
+def _keeps_finite(node: ir.Node) -> bool:
+    """Whether finite numbers give finite ones; a normalisation adds something to what it divides by."""
+    return node.op_type in _FINITE and not node.domain and node.attributes.get_float("epsilon", 1e-5) > 0
 
 
 def _zero(g: Graph, node: ir.Node) -> bool:

@@ -22,8 +22,11 @@ from pulsify.rewrites import (
     masks_as_products,
     one_history,
     one_reshape,
+    plain_norms,
     plain_transposes,
     residual_taps,
+    scaled_products,
+    scales_ahead,
     shared_memory,
     short_sums,
     spectra_as_products,
@@ -36,7 +39,7 @@ from pulsify.rewrites import (
 __all__ = ["REWRITES", "optimize"]
 
 _FASTER = (
-    spectra_as_products.apply, einsums.apply, spread_frequencies.apply, residual_taps.apply, short_sums.apply, masks_as_products.apply,
+    plain_norms.apply, scaled_products.apply, scales_ahead.apply, spectra_as_products.apply, einsums.apply, spread_frequencies.apply, residual_taps.apply, short_sums.apply, masks_as_products.apply,
     causal_convs.apply,
 )  # fmt: skip
 

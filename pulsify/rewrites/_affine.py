@@ -1,0 +1,89 @@
+"""Nodes that scale and shift, ``s*x + t`` with constants per channel, and the constants of products beside them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from pulsify.rewrites._row_form import array
+
+__all__ = ["AFFINE", "Affine", "affine", "made_axis", "per_channel", "weight_of"]
+
+#: Operators that scale and shift if all their inputs but one are constants.
+AFFINE = ("BatchNormalization", "Mul", "Div", "Add", "Sub", "Neg")
+
+#: Elements of a weight at most.
+_LARGEST = 1 << 24
+
+
+@dataclass(frozen=True, slots=True)
+class Affine:
+    """``s`` and ``t`` of ``s*x + t``, each one number for all or one per index of an axis of x (None where both are one)."""
+
+    source: ir.Value
+    scale: np.ndarray
+    shift: np.ndarray
+    axis: int | None
+
+
+def affine(node: ir.Node, rank: int) -> Affine | None:
+    """What a node scales and shifts, and how; None if it does something else. ``rank`` is that of the wire it makes."""
+    k = next((k for k, v in enumerate(node.inputs) if v is not None and v.const_value is None), 0)
+    source, one, zero = node.inputs[k], np.ones(1), np.zeros(1)
+    if source is None or node.op_type not in AFFINE or node.domain:
+        return None
+    if node.op_type == "Neg":
+        return Affine(source, -one, zero, None)
+    if node.op_type == "BatchNormalization":
+        given = [array(v) for v in node.inputs[1:]]
+        if k or any(a is None for a in given):
+            return None
+        gain, bias, mean, variance = (np.asarray(a, np.float64) for a in given)
+        scale = gain / np.sqrt(variance + node.attributes.get_float("epsilon", 1e-5))
+        return _finite(Affine(source, scale, bias - scale * mean, 1))
+    constant = array(node.inputs[1 - k])
+    found = None if constant is None else _vector(constant, rank)
+    if found is None or (node.op_type == "Div" and (k or not found[0].all())):
+        return None
+    c, axis = found
+    sign = -one if node.op_type == "Sub" and k else one
+    scale, shift = {"Mul": (c, zero), "Div": (one / np.where(c, c, 1), zero), "Add": (one, c), "Sub": (sign, -sign * c)}[node.op_type]
+    return _finite(Affine(source, scale, shift, axis))
+
+
+def _finite(a: Affine) -> Affine | None:
+    return a if np.isfinite(a.scale).all() and np.isfinite(a.shift).all() else None
+
+
+def _vector(a: np.ndarray, rank: int) -> tuple[np.ndarray, int | None] | None:
+    """A constant that differs along one axis of that many at most: its numbers, and the axis."""
+    longer = [k for k, d in enumerate(a.shape) if d != 1]
+    if a.dtype not in (np.float32, np.float64) or a.ndim > rank or len(longer) > 1 or not a.size:
+        return None
+    return a.reshape(-1).astype(np.float64), rank - a.ndim + longer[0] if longer else None
+
+
+def per_channel(a: np.ndarray, axis: int | None, rank: int, channels: int) -> np.ndarray | None:
+    """A constant beside a wire of that many axes as a number per channel; None if it is not."""
+    found = _vector(a, rank)
+    if found is None or found[1] not in (None, axis) or a.size not in (1, channels):
+        return None
+    return np.broadcast_to(found[0], channels)
+
+
+def weight_of(node: ir.Node) -> np.ndarray | None:
+    """The constant weight of a Conv, ConvTranspose, Gemm or MatMul that no other reads, if it may be written anew."""
+    if node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul") or node.domain or node.inputs[1] is None:
+        return None
+    weight, a = array(node.inputs[1]), node.attributes
+    if weight is None or weight.dtype not in (np.float32, np.float64) or weight.size > _LARGEST or len(node.inputs[1].uses()) > 1:
+        return None
+    plain = a.get_float("alpha", 1.0) == a.get_float("beta", 1.0) == 1.0 and not a.get_int("transA", 0)
+    return weight if plain and (node.op_type.startswith("Conv") or weight.ndim == 2) else None
+
+
+def made_axis(node: ir.Node) -> int:
+    """Along which axis of its weight a Conv, Gemm or MatMul makes channels; of a Gemm's or a MatMul's it reads those of the other."""
+    return 0 if node.op_type == "Conv" or node.attributes.get_int("transB", False) else 1
