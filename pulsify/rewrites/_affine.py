@@ -7,12 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from pulsify.graph import Graph
 from pulsify.rewrites._row_form import array
 
-__all__ = ["AFFINE", "Affine", "affine", "made_axis", "per_channel", "weight_of"]
+__all__ = ["AFFINE", "HOMOGENEOUS", "Affine", "Bias", "affine", "bias_of", "known", "made_axis", "weight_of"]
 
 #: Operators that scale and shift if all their inputs but one are constants.
 AFFINE = ("BatchNormalization", "Mul", "Div", "Add", "Sub", "Neg")
+
+#: ``f(s*x) = s*f(x)`` for positive s.
+HOMOGENEOUS = ("Abs", "LeakyRelu", "PRelu", "Relu")
 
 #: Elements of a weight at most.
 _LARGEST = 1 << 24
@@ -65,14 +69,6 @@ def _vector(a: np.ndarray, rank: int) -> tuple[np.ndarray, int | None] | None:
     return a.reshape(-1).astype(np.float64), rank - a.ndim + longer[0] if longer else None
 
 
-def per_channel(a: np.ndarray, axis: int | None, rank: int, channels: int) -> np.ndarray | None:
-    """A constant beside a wire of that many axes as a number per channel; None if it is not."""
-    found = _vector(a, rank)
-    if found is None or found[1] not in (None, axis) or a.size not in (1, channels):
-        return None
-    return np.broadcast_to(found[0], channels)
-
-
 def weight_of(node: ir.Node) -> np.ndarray | None:
     """The constant weight of a Conv, ConvTranspose, Gemm or MatMul that no other reads, if it may be written anew."""
     if node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul") or node.domain or node.inputs[1] is None:
@@ -87,3 +83,48 @@ def weight_of(node: ir.Node) -> np.ndarray | None:
 def made_axis(node: ir.Node) -> int:
     """Along which axis of its weight a Conv, Gemm or MatMul makes channels; of a Gemm's or a MatMul's it reads those of the other."""
     return 0 if node.op_type == "Conv" or node.attributes.get_int("transB", False) else 1
+
+
+def known(v: ir.Value) -> bool:
+    """Whether a scale of this wire is part of what runtimes know as one: a normalisation, or an activation by an error function."""
+    node = v.producer()
+    while node is not None and node.op_type in AFFINE and any(array(u) is not None for u in node.inputs):
+        streamed = next((u for u in node.inputs if array(u) is None), None)
+        node = None if streamed is None else streamed.producer()
+    if node is None or node.domain:
+        return False
+    if node.op_type == "Mul":
+        sums = [p for u in node.inputs if u is not None and (p := u.producer()) is not None and p.op_type == "Add"]
+        return any(u is not None and (p := u.producer()) is not None and p.op_type in ("Erf", "Tanh") for s in sums for u in s.inputs)
+    return node.op_type == "Div"
+
+
+@dataclass(frozen=True, slots=True)
+class Bias:
+    """What a product adds per channel, and the input of which node it is: its own, or that of a sum behind a MatMul."""
+
+    node: ir.Node
+    index: int
+    values: np.ndarray
+
+
+def bias_of(g: Graph, node: ir.Node, channels: int) -> Bias | None:
+    """The bias of a product with a constant weight, zeros where it has none; None if there is no room for one."""
+    at, index, axis, rank = node, 2, 0, 1
+    if node.op_type in ("Gemm", "MatMul"):
+        rank = len(g.facts[node.outputs[0]].shape or ())
+        axis = rank - 1
+    if node.op_type == "MatMul":
+        uses = node.outputs[0].uses()
+        at, k = next(iter(uses), (node, 0))
+        index = 1 - k
+        if len(uses) > 1 or node.outputs[0].is_graph_output() or at.op_type != "Add" or at.domain or array(at.inputs[index]) is None:
+            return None
+    given = at.inputs[index] if index < len(at.inputs) else None
+    if given is None:
+        return Bias(node, index, np.zeros(channels))
+    constant = array(given)
+    found = None if constant is None else _vector(constant, rank)
+    if found is None or found[1] not in (None, axis) or found[0].size not in (1, channels):
+        return None
+    return Bias(at, index, np.broadcast_to(found[0], channels))

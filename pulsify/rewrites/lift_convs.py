@@ -84,7 +84,7 @@ class _Lift:
         self.flat: list[ir.Node] = []
         self.others: dict[str, Callable[[ir.Node], list[ir.Value] | None]] = {
             "Concat": self._concat, "Split": self._split, "Slice": self._slice, "Delay": self._delay, "Mask": self._mask,
-            **dict.fromkeys(POINTWISE, self._pointwise),
+            **dict.fromkeys((*POINTWISE, "BatchNormalization"), self._pointwise),
         }  # fmt: skip
 
     def run(self, nodes: list[ir.Node]) -> None:

@@ -12,16 +12,11 @@ import numpy as np
 import onnx_ir as ir
 
 from pulsify.graph import DOMAIN, Graph
-from pulsify.rewrites._affine import AFFINE, Affine, affine, made_axis, per_channel, weight_of
-from pulsify.rewrites._row_form import array
+from pulsify.rewrites._affine import AFFINE, HOMOGENEOUS, Affine, affine, bias_of, known, made_axis, weight_of
 from pulsify.rewrites._row_ops import is_mover
 from pulsify.rewrites._rows import Rows, each, row_view
 
 __all__ = ["apply"]
-
-#: ``f(s*x) = s*f(x)`` for positive s.
-_HOMOGENEOUS = ("Abs", "LeakyRelu", "PRelu", "Relu")
-
 
 def apply(g: Graph) -> int:
     return each(g, AFFINE, _Scales({slot.state.id for slot in g.slots if slot.state.zeros_read}).rewrite, backwards=True)
@@ -37,7 +32,7 @@ class _Scales:
         g, out = rows.g, node.outputs[0]
         shape = g.facts[out].shape
         found = None if shape is None else affine(node, len(shape))
-        if found is None or _known(found.source) or len(g.facts[found.source].shape or ()) != len(shape or ()):
+        if found is None or known(found.source) or len(g.facts[found.source].shape or ()) != len(shape or ()):
             return False
         products: list[ir.Node] = []
         todo: list[tuple[ir.Value, int | None]] = [(out, found.axis)]
@@ -71,20 +66,7 @@ class _Scales:
             return False
         if node.domain == DOMAIN:
             return node.op_type == "Mask" and not node.attributes.get_tensor("value").numpy().any()
-        return not node.domain and node.op_type in _HOMOGENEOUS and bool((a.scale > 0).all())
-
-
-def _known(v: ir.Value) -> bool:
-    """Whether the scale is part of what a runtime knows as one: a normalisation, or an activation by an error function."""
-    node = v.producer()
-    while node is not None and node.op_type in AFFINE and any(array(u) is not None for u in node.inputs):
-        node = next(u.producer() for u in node.inputs if array(u) is None) if any(array(u) is None for u in node.inputs) else None  # type: ignore[union-attr]
-    if node is None or node.domain:
-        return False
-    if node.op_type == "Mul":
-        sums = [p for u in node.inputs if u is not None and (p := u.producer()) is not None and p.op_type == "Add"]
-        return any(u is not None and (p := u.producer()) is not None and p.op_type in ("Erf", "Tanh") for s in sums for u in s.inputs)
-    return node.op_type == "Div"
+        return not node.domain and node.op_type in HOMOGENEOUS and bool((a.scale > 0).all())
 
 
 def _channel(g: Graph, v: ir.Value) -> int | None:
@@ -103,9 +85,10 @@ def _absorbs(g: Graph, node: ir.Node, axis: int | None, a: Affine) -> bool:
         return False
     if not a.shift.any():
         return True
-    if node.op_type in ("ConvTranspose", "MatMul") or any(node.attributes.get_ints("pads", ())):
+    if node.op_type == "ConvTranspose" or any(node.attributes.get_ints("pads", ())):
         return False
-    return node.attributes.get_string("auto_pad", "NOTSET") in ("NOTSET", "VALID") and _bias(node, weight) is not None
+    whole = node.attributes.get_string("auto_pad", "NOTSET") in ("NOTSET", "VALID")
+    return whole and bias_of(g, node, weight.shape[made_axis(node)]) is not None
 
 
 def _into(node: ir.Node, weight: np.ndarray) -> int:
@@ -115,26 +98,18 @@ def _into(node: ir.Node, weight: np.ndarray) -> int:
     return int(weight.shape[0 if node.op_type == "ConvTranspose" else 1 - made_axis(node)])
 
 
-def _bias(node: ir.Node, weight: np.ndarray) -> np.ndarray | None:
-    out = weight.shape[made_axis(node)]
-    if len(node.inputs) < 3 or node.inputs[2] is None:
-        return np.zeros(out)
-    constant = array(node.inputs[2])
-    return None if constant is None else per_channel(constant, constant.ndim - 1, constant.ndim, out)
-
-
 def _take(rows: Rows, node: ir.Node, a: Affine) -> None:
     """Scale and shift within a product."""
     weight, name = weight_of(node), node.outputs[0].name
     assert weight is not None
     made = weight * _spread(node, weight, a.scale)
     if a.shift.any():
-        bias = _bias(node, weight)
+        bias = bias_of(rows.g, node, weight.shape[made_axis(node)])
         assert bias is not None
-        shifted = weight * _spread(node, weight, a.shift)
         over = tuple(k for k in range(weight.ndim) if k != made_axis(node))
-        node.resize_inputs(3)
-        node.replace_input_with(2, rows.weight((bias + shifted.sum(over)).astype(weight.dtype), f"{name}.bias"))
+        shifted = bias.values + (weight * _spread(node, weight, a.shift)).sum(over)
+        bias.node.resize_inputs(max(bias.index + 1, len(bias.node.inputs)))
+        bias.node.replace_input_with(bias.index, rows.weight(shifted.astype(weight.dtype), f"{name}.bias"))
     node.replace_input_with(1, rows.weight(made.astype(weight.dtype), f"{name}.weight"))
 
 

@@ -12,6 +12,7 @@ from pulsify.rewrites import (
     activations_first,
     biases_ahead,
     causal_convs,
+    channel_scales,
     drop_dead,
     einsums,
     exponentials,
@@ -46,7 +47,7 @@ _FASTER = (
 _ROWS = (frame_rows.apply, biases_ahead.apply, sums_of_products.apply, sums_of_convs.apply)
 
 _LAST = (
-    activations_first.apply, window_gathers.apply, exponentials.apply, lift_convs.apply, plain_transposes.apply, full_rank_scalars.apply, first_pulse.apply,
+    activations_first.apply, window_gathers.apply, exponentials.apply, lift_convs.apply, channel_scales.apply, plain_transposes.apply, full_rank_scalars.apply, first_pulse.apply,
     one_reshape.apply, drop_dead.apply,
 )  # fmt: skip
 

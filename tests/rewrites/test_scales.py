@@ -153,7 +153,7 @@ def test_what_stays(case: str) -> None:
         outputs.append(g("Conv", g("Cos", x), w, pads=[2, 0]))
     if case == "residual":
         outputs.append(g("Sin", y))
-    c = check(g.model(*outputs), pulses=(1, 4))
+    c = check(g.model(*outputs), pulses=(4, 1))
     assert kinds(c)[op] == 1
 
 
@@ -189,3 +189,38 @@ def test_padding_over_frequencies(kind: str) -> None:
     y = affine(g, kind, g("Tanh", g.input("x", [1, 4, "S", 5])), 4, 2)
     c = check(g.model(g("Conv", y, g.weight(3, 4, 2, 3), pads=[0, 1, 0, 1])), pulses=(1, 4))
     assert kinds(c)["BatchNormalization"] == (kind == "norm") and not kinds(c)["Mul"]
+
+
+@given(data=st.data())
+@examples(40)
+def test_left_alone(data: st.DataObject) -> None:
+    """Scales and shifts with nothing but sines around them, one or two in a row, over channels or over another axis."""
+    g = G(seed=data.draw(st.integers(0, 3), "seed"))
+    batch, after = data.draw(st.sampled_from([1, "N"])), data.draw(st.sampled_from([1, 2]), "axes behind the channels")
+    y = g("Sin", g.input("x", [batch, 4, "S", *([4] if after == 2 else [])]))
+    for _ in range(data.draw(st.integers(1, 3), "nodes")):
+        y = affine(g, data.draw(st.sampled_from(KINDS), "kind"), y, 4, data.draw(st.sampled_from([after, after, 0]) if after == 2 else st.just(after)))
+    outputs = [y, g("Cos", y)] if data.draw(st.booleans(), "an output") else [g("Cos", y)]
+    check(g.model(*outputs), pulses=data.draw(pulses()))
+
+
+@pytest.mark.parametrize(("pulse", "nodes", "alone"), [(1, 1, 0), (8, 1, 1), (1, 2, 1), (8, 2, 1)])
+def test_as_one_kernel(pulse: int, nodes: int, alone: int) -> None:
+    """A scale and a shift always; one of them where several numbers of a channel lie side by side. One number for all never."""
+    g = G()
+    y = affine(g, "times", g("Sin", g.input("x", [1, 4, "S"])), 4, 1)
+    y = affine(g, "plus", y, 4, 1) if nodes == 2 else y
+    y = g("Add", g("Mul", g("Sin", y), g.const(np.float32(0.5))), g.const(np.float32(0.25)))
+    c = check(g.model(g("Cos", y)), pulses=(pulse,))
+    found = kinds(c)
+    assert found["BatchNormalization"] == alone and found["Mul"] + found["Add"] == 2 + nodes * (not alone)
+
+
+def test_a_lifted_one() -> None:
+    """Between convolutions over pictures one pixel high a batch normalisation is one over such pictures, too."""
+    g = G()
+    y = g.input("x", [1, 16, "S"])
+    for _ in range(2):
+        y = norm(g, g("Sin", g("Conv", y, g.weight(16, 1, 3), group=16, pads=[2, 0])), 16)
+    c = check(g.model(g("Conv", y, g.weight(16, 1, 3), group=16, pads=[2, 0])), pulses=(64,))
+    assert kinds(c)["Unsqueeze"] == kinds(c)["Squeeze"] == 1
