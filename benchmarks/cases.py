@@ -10,7 +10,7 @@ from pathlib import Path
 import onnx
 import onnx_ir as ir
 
-from models import chain, crn, hifigan, wavenet
+from models import chain, conformer, crn, hifigan, wavenet
 from models.real import CASES, Case, available, path_of
 from pulsify.adapt import adapt
 from pulsify.stages.load import AxisSpec, read
@@ -35,6 +35,8 @@ OWN = (
     Entry("crn", crn.build),
     Entry("crn-ahead", partial(crn.build, True)),
     Entry("hifigan", hifigan.build),
+    Entry("conformer", conformer.build),
+    Entry("conformer-rms", partial(conformer.build, rms=True)),
 )
 
 

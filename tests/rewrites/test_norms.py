@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models import conformer
 from pulsify.api import Conversion
 from pulsify.rewrites import frame_rows
 from pulsify.rewrites._region import Choice
@@ -132,3 +133,14 @@ def test_masks_behind_normalisations() -> None:
         y = g("Conv", g("Transpose", y, perm=[0, 2, 1]), g.weight(4, 4, 3), pads=[1, 1])
         counts.append(kinds(check(g.model(y), pulses=(1, 3)).model)["Where"])
     assert counts[1] == counts[0] + 1
+
+
+@pytest.mark.parametrize("rms", [False, True])
+def test_a_conformer(rms: bool, tmp_path: Path) -> None:
+    """Every factor, batch normalisation and bias is within a product, every norm is one kernel."""
+    c = check(conformer.build(channels=16, blocks=2, rms=rms), pulses=(4, 1))
+    found = fused(c, tmp_path)
+    assert not found["BatchNormalization"] and not found["ReduceMean"]
+    assert found["SimplifiedLayerNormalization" if rms else "LayerNormalization"] == 8
+    # The gate of each linear unit, and the taps of each depthwise convolution.
+    assert found["Mul"] == 4
