@@ -22,7 +22,7 @@ from pulsify.rewrites._row_windows import GATHERED
 if TYPE_CHECKING:
     from pulsify.rewrites._row_form import Product
 
-__all__ = ["BORDER", "NODE", "as_is", "as_rows", "has_blocks", "lifts", "moving"]
+__all__ = ["BLOCK", "BORDER", "HALF_BLOCK", "NODE", "as_is", "as_rows", "has_blocks", "lifts", "moving"]
 
 #: A node that does next to nothing.
 NODE = 0.25
@@ -31,7 +31,7 @@ NODE = 0.25
 BORDER = 2 * NODE
 
 #: Blocks of channels.
-_BLOCK, _HALF_BLOCK = 16, 4
+BLOCK, HALF_BLOCK = 16, 4
 
 #: A depthwise convolution's frames cut out of one row, between products that are not depthwise; and a bias and an activation
 #: that with a batch are not within a product.
@@ -47,7 +47,7 @@ def as_is(p: Product, readers: int = 1, among_lifted: bool = False) -> float:
     buffer). Among lifted ones whatever can be lifted is, and what can't is beyond a border."""
     t = _table()
     if p.op == "Depthwise":
-        return _depthwise("flat" if p.out % _HALF_BLOCK else "lifted", p)
+        return _depthwise("flat" if p.out % HALF_BLOCK else "lifted", p)
     apart = 2 * BORDER if among_lifted and not has_blocks(p) else 0.0
     if p.op == "ConvTranspose":
         channels = math.sqrt(p.into * 2 * p.out / p.up)
@@ -74,7 +74,7 @@ def lifts(p: Product, reads_lifted: bool = False) -> bool:
 def has_blocks(p: Product) -> bool:
     """Whether runtimes have a blocked convolution for it: in blocks of the widest vector registers for its outputs, and of the
     narrowest for its inputs."""
-    return p.op == "Conv" and not p.out % _BLOCK and not p.into % _HALF_BLOCK
+    return p.op == "Conv" and not p.out % BLOCK and not p.into % HALF_BLOCK
 
 
 @lru_cache(maxsize=4096)

@@ -31,6 +31,7 @@ from pulsify.rewrites import (
     shared_memory,
     short_sums,
     spectra_as_products,
+    split_products,
     spread_frequencies,
     sums_of_convs,
     sums_of_products,
@@ -40,7 +41,7 @@ from pulsify.rewrites import (
 __all__ = ["REWRITES", "optimize"]
 
 _FASTER = (
-    plain_norms.apply, scaled_products.apply, scales_ahead.apply, spectra_as_products.apply, einsums.apply, spread_frequencies.apply, residual_taps.apply, short_sums.apply, masks_as_products.apply,
+    plain_norms.apply, scaled_products.apply, scales_ahead.apply, split_products.apply, spectra_as_products.apply, einsums.apply, spread_frequencies.apply, residual_taps.apply, short_sums.apply, masks_as_products.apply,
     causal_convs.apply,
 )  # fmt: skip
 

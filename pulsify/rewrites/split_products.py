@@ -1,0 +1,123 @@
+"""A product whose channels are taken apart is a product for each part: ``split(W x + b) = (W1 x + b1, W2 x + b2)``.
+
+Gated layers compute both sides in one convolution, take them apart, and apply an activation to one or to both. As products of
+their own nothing is copied, a runtime does the activations within them, and blocked convolutions stay blocked in between.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+import onnx_ir as ir
+
+from pulsify.graph import Graph
+from pulsify.rewrites._affine import bias_of, made_axis, weight_of
+from pulsify.rewrites._costs import BLOCK, HALF_BLOCK
+from pulsify.rewrites._row_form import array, attributes
+from pulsify.rewrites._rows import Rows, each, row_view
+
+__all__ = ["apply"]
+
+#: Activations that onnxruntime does within a product.
+_ACTIVE = ("HardSigmoid", "LeakyRelu", "Relu", "Sigmoid", "Tanh")
+
+#: Frames from which on it pays with a batch.
+_BATCHED = 8
+
+#: Windows up to which a convolution without blocks may be taken apart.
+_WINDOWS = 32
+
+
+def apply(g: Graph) -> int:
+    return each(g, ("Conv", "Gemm", "MatMul"), _rewrite)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A wire that holds some of the channels of another, who makes it, and which."""
+
+    wire: ir.Value
+    node: ir.Node
+    channels: slice
+
+
+def _rewrite(rows: Rows, node: ir.Node) -> bool:
+    g, weight, shape = rows.g, weight_of(node), rows.g.facts[node.outputs[0]].shape
+    if weight is None or shape is None or node.attributes.get_int("group", 1) != 1:
+        return False
+    channels = weight.shape[made_axis(node)]
+    bias = bias_of(g, node, channels)
+    if bias is None and not (node.op_type == "MatMul" and len(node.inputs) == 2):
+        return False
+    last = node if bias is None else bias.node
+    parts = _parts(last.outputs[0], 1 if node.op_type == "Conv" else len(shape) - 1, len(shape), channels)
+    if parts is None or not any(_active(p.wire) for p in parts) or not _pays(g, node, weight, [p.channels for p in parts]):
+        return False
+    for p in parts:
+        if p.wire.uses() or p.wire.is_graph_output():
+            _apart(rows, node, weight, None if bias is None else bias.values, last, p)
+    for gone in dict.fromkeys((*(p.node for p in parts), last, node)):
+        for v in gone.outputs:
+            g.forget(v)
+        g.graph.remove(gone, safe=True)
+    return True
+
+
+def _parts(source: ir.Value, axis: int, rank: int, channels: int) -> list[_Part] | None:
+    """What the readers of a wire take of it, if each takes some of its channels and all do not take more than there are."""
+    parts: list[_Part] = []
+    for node, k in source.uses():
+        if k or node.domain or source.is_graph_output():
+            return None
+        if node.op_type == "Split" and node.attributes.get_int("axis", 0) % rank == axis:
+            sizes = array(node.inputs[1]) if len(node.inputs) > 1 else np.full(len(node.outputs), -(-channels // len(node.outputs)))
+            if sizes is None:
+                return None
+            ends = np.minimum(np.cumsum(sizes), channels)
+            parts += [_Part(v, node, slice(int(a), int(b))) for v, a, b in zip(node.outputs, [0, *ends], ends)]
+        elif node.op_type == "Slice" and (taken := _taken(node, axis, rank, channels)) is not None:
+            parts.append(_Part(node.outputs[0], node, taken))
+        else:
+            return None
+    return parts if parts and sum(p.channels.stop - p.channels.start for p in parts) <= channels else None
+
+
+def _taken(node: ir.Node, axis: int, rank: int, channels: int) -> slice | None:
+    bounds = [array(v) for v in node.inputs[1:]]
+    if len(bounds) < 3 or any(b is None or b.size != 1 for b in bounds):
+        return None
+    first, last, over, *step = (int(b.item()) for b in bounds if b is not None)
+    start, stop, _ = slice(first, last).indices(channels)
+    return slice(start, stop) if over % rank == axis and step in ([], [1]) and start < stop else None
+
+
+def _active(v: ir.Value) -> bool:
+    return len(v.uses()) == 1 and not v.is_graph_output() and next(iter(v.uses()))[0].op_type in _ACTIVE
+
+
+def _pays(g: Graph, node: ir.Node, weight: np.ndarray, parts: list[slice]) -> bool:
+    """Whether products apart take no longer. With a pulse of dynamic size, or a batch and few frames, biases and activations are
+    nodes of their own in any case. A convolution that has no blocks lays out its windows for each part, which costs more than
+    it saves where there are many of them."""
+    v = node.outputs[0]
+    chunk, view = g.chunks.get(v), row_view(g, v)
+    if g.pulse is None or not isinstance(g.pulse.size, int) or chunk is None:
+        return False
+    if view is not None and view.batch is not None and view.frames < _BATCHED:
+        return False
+    blocked = not weight.shape[1] % HALF_BLOCK and not any((p.stop - p.start) % BLOCK for p in parts)
+    return node.op_type != "Conv" or blocked or prod(d for d in chunk[2:] if isinstance(d, int)) < _WINDOWS
+
+
+def _apart(rows: Rows, node: ir.Node, weight: np.ndarray, bias: np.ndarray | None, last: ir.Node, p: _Part) -> None:
+    """The product of these channels alone."""
+    name = p.wire.name or "part"
+    w = rows.weight(weight[p.channels] if made_axis(node) == 0 else weight[:, p.channels], f"{name}.weight")
+    b = [] if bias is None else [rows.weight(bias[p.channels].astype(weight.dtype), f"{name}.bias")]
+    (made,) = rows.node(node.op_type, [node.inputs[0], w, *(b if last is node else [])], name, **attributes(node))
+    if last is not node:
+        rows._loose(made, p.wire)
+        (made,) = rows.node("Add", [made, *b], name)
+    rows.replace(p.wire, made)
