@@ -1,7 +1,9 @@
 """A product whose channels are taken apart is a product for each part: ``split(W x + b) = (W1 x + b1, W2 x + b2)``.
 
-Gated layers compute both sides in one convolution, take them apart, and apply an activation to one or to both. As products of
-their own nothing is copied, a runtime does the activations within them, and blocked convolutions stay blocked in between.
+Gated layers compute both sides in one convolution, take them apart, and apply an activation to one or to both; others compute
+what goes on and what goes to the output together, and add each to what there is. As products of their own nothing is copied, a
+runtime does the activations within them, sums become part of them (sums_of_products.py), and blocked convolutions stay blocked
+in between.
 """
 
 from __future__ import annotations
@@ -22,6 +24,9 @@ __all__ = ["apply"]
 
 #: Activations that onnxruntime does within a product.
 _ACTIVE = ("HardSigmoid", "LeakyRelu", "Relu", "Sigmoid", "Tanh")
+
+#: Numbers, channels times windows, from which on it does not pay for sums alone.
+_SUMMED = 8192
 
 #: Frames from which on it pays with a batch.
 _BATCHED = 8
@@ -53,7 +58,7 @@ def _rewrite(rows: Rows, node: ir.Node) -> bool:
         return False
     last = node if bias is None else bias.node
     parts = _parts(last.outputs[0], 1 if node.op_type == "Conv" else len(shape) - 1, len(shape), channels)
-    if parts is None or not any(_active(p.wire) for p in parts) or not _pays(g, node, weight, [p.channels for p in parts]):
+    if parts is None or not _pays(g, node, weight, parts):
         return False
     for p in parts:
         if p.wire.uses() or p.wire.is_graph_output():
@@ -93,22 +98,27 @@ def _taken(node: ir.Node, axis: int, rank: int, channels: int) -> slice | None:
     return slice(start, stop) if over % rank == axis and step in ([], [1]) and start < stop else None
 
 
-def _active(v: ir.Value) -> bool:
-    return len(v.uses()) == 1 and not v.is_graph_output() and next(iter(v.uses()))[0].op_type in _ACTIVE
+def _reader(v: ir.Value) -> str:
+    """The operator of the one node that reads a wire."""
+    return next(iter(v.uses()))[0].op_type if len(v.uses()) == 1 and not v.is_graph_output() else ""
 
 
-def _pays(g: Graph, node: ir.Node, weight: np.ndarray, parts: list[slice]) -> bool:
+def _pays(g: Graph, node: ir.Node, weight: np.ndarray, parts: list[_Part]) -> bool:
     """Whether products apart take no longer. With a pulse of dynamic size, or a batch and few frames, biases and activations are
     nodes of their own in any case. A convolution that has no blocks lays out its windows for each part, which costs more than
     it saves where there are many of them."""
-    v = node.outputs[0]
+    v, readers = node.outputs[0], {_reader(p.wire) for p in parts}
     chunk, view = g.chunks.get(v), row_view(g, v)
     if g.pulse is None or not isinstance(g.pulse.size, int) or chunk is None:
         return False
     if view is not None and view.batch is not None and view.frames < _BATCHED:
         return False
-    blocked = not weight.shape[1] % HALF_BLOCK and not any((p.stop - p.start) % BLOCK for p in parts)
-    return node.op_type != "Conv" or blocked or prod(d for d in chunk[2:] if isinstance(d, int)) < _WINDOWS
+    conv = node.op_type == "Conv"
+    windows, into = prod(d for d in (chunk[2:] if conv else chunk[:-1]) if isinstance(d, int)), weight.shape[1 - made_axis(node)]
+    if not readers & set(_ACTIVE) and not (readers & {"Add", "Sum"} and windows * into < _SUMMED):
+        return False
+    blocked = not into % HALF_BLOCK and not any((p.channels.stop - p.channels.start) % BLOCK for p in parts)
+    return not conv or blocked or windows < _WINDOWS
 
 
 def _apart(rows: Rows, node: ir.Node, weight: np.ndarray, bias: np.ndarray | None, last: ir.Node, p: _Part) -> None:

@@ -84,6 +84,20 @@ def test_together(case: str) -> None:
     assert kinds(c)["Split"] == 1
 
 
+@pytest.mark.parametrize(("channels", "pulse", "left"), [(4, 1, 0), (16, 16, 0), (128, 64, 1)])
+def test_residual_and_skip(channels: int, pulse: int, left: int) -> None:
+    """What goes on and what goes to the output, computed together: each within its sum, unless there is much of it."""
+    g = G()
+    x = g("Tanh", g.input("x", [1, channels, "S"]))
+    total = g("Sin", x)
+    for _ in range(2):
+        y = g("Conv", g("Cos", x), g.weight(2 * channels, channels, 1), g.weight(2 * channels))
+        a, b = gated(g, y, 1, [channels, channels])
+        x, total = g("Add", x, a), g("Add", total, b)
+    c = check(g.model(g("Tanh", x), total), pulses=(pulse,))
+    assert kinds(c)["Split"] == 2 * left
+
+
 def test_with_a_batch_and_many_frames() -> None:
     g = G()
     y = g("Conv", g.input("x", ["N", 16, "S"]), g.weight(32, 16, 1), g.weight(32))
