@@ -136,7 +136,9 @@ def _const(v: ir.Value | None) -> np.ndarray | None:
 def _bias(v: ir.Value, view: RowView) -> np.ndarray | None:
     """A constant that is the same for every frame."""
     constant = _const(v)
-    return constant if constant is not None and constant.shape in ((view.channels,), (1, view.channels)) else None
+    if constant is None or constant.ndim > 2 or constant.shape[-1:] not in ((), (1,), (view.channels,)) or constant.size not in (1, view.channels):
+        return None
+    return np.broadcast_to(constant.reshape(-1), view.channels)
 
 
 def _product(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -125,3 +126,13 @@ def test_a_bias_behind_a_projection_is_its_bias(batch: int | str) -> None:
     kinds = [n.op_type for n in c.model.graph.node]
     if batch == 1:
         assert "Add" not in kinds and kinds.count("Gemm") == 3 and kinds.count("Reshape") <= 2
+
+
+def test_one_number_for_all() -> None:
+    """A number added to a product is its bias: what keeps a logarithm from zero."""
+    for batch in (1, "N"):
+        g = G()
+        y = g("MatMul", g("Abs", g.input("x", [batch, "S", 6])), g.const(np.abs(g.rng.standard_normal((6, 4))).astype(np.float32)))
+        y = g("Conv", g("Transpose", g("Log", g("Add", y, g.const(np.float32(1e-3)))), perm=[0, 2, 1]), g.weight(64, 4, 3))
+        c = check(g.model(y), pulses=(1, 4))
+        assert kinds(c)["Add"] == (batch == "N")
