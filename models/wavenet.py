@@ -2,7 +2,7 @@
 (2018): 24 gated layers, kernel 3, dilations 1, 2, 4, 8 six times, residual 16 and skip 32 channels, 20 features.
 
 It shows what a stack of valid convolutions with alignment slices becomes: one buffer per wire, no slice.
-``python -m models.wavenet wavenet.onnx`` writes it.
+``python -m models.wavenet wavenet.onnx`` writes it, with ``batch`` behind it one that has a symbolic batch axis N.
 """
 
 from __future__ import annotations
@@ -90,4 +90,4 @@ def build(dilations: tuple[int, ...] = DILATIONS, classes: int = 2, seed: int = 
 if __name__ == "__main__":
     import sys
 
-    onnx.save(build(), sys.argv[1])
+    onnx.save(build(batch="batch" in sys.argv[2:]), sys.argv[1])

@@ -18,6 +18,7 @@ from pulsify.rewrites._rows import Rows, each, row_view
 
 __all__ = ["apply"]
 
+
 def apply(g: Graph) -> int:
     return each(g, AFFINE, _Scales({slot.state.id for slot in g.slots if slot.state.zeros_read}).rewrite, backwards=True)
 
