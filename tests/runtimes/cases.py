@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
-from models import crn, depthwise, hifigan, wavenet
+from models import conformer, crn, depthwise, hifigan, wavenet
 from models.registry import fetch
 from pulsify import convert
 from pulsify.stages.verify import batch_session
@@ -43,6 +43,15 @@ def summing() -> onnx.ModelProto:
     return g.model(g("CumSum", y, g.const(2, np.int64)), g("ReduceMean", y, g.ints(2), keepdims=0))
 
 
+def scales() -> onnx.ModelProto:
+    """Scales and shifts per channel that go into no product."""
+    g = G(seed=5)
+    y = g("Relu", g("Conv", g.input("x", ["N", 4, "S"]), g.weight(8, 4, 3), g.weight(8), pads=[1, 1]))
+    y = g("Sin", g("Add", g("Mul", y, g.weight(8, 1)), g.weight(8, 1)))
+    y = g("BatchNormalization", y, g.weight(8), g.weight(8), g.weight(8), g.const(np.full(8, 0.5, np.float32)))
+    return g.model(g("Conv", y, g.weight(2, 8, 3), pads=[1, 1]))
+
+
 @dataclass(frozen=True)
 class Case:
     """A model, its stream symbol and pulse, and the stream's length in frames."""
@@ -60,6 +69,8 @@ CASES = (
     Case("wavenet", wavenet.build, "S", 4, 403),
     Case("crn", crn.build, "S", 4, 61),
     Case("hifigan", hifigan.build, "S", 2, 31),
+    Case("conformer", lambda: conformer.build(16, 2, rms=True), "S", 4, 41),
+    Case("scales", scales, "S", 4, 41),
     Case("padded", lambda: PADDED, "S", 4, 37),
     Case("padded_short", lambda: PADDED, "S", 16, 5),
     Case("recurrent", recurrent, "S", 4, 30),
