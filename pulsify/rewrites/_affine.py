@@ -8,9 +8,9 @@ import numpy as np
 import onnx_ir as ir
 
 from pulsify.graph import Graph
-from pulsify.rewrites._row_form import array
+from pulsify.rewrites._row_form import array, reader
 
-__all__ = ["AFFINE", "HOMOGENEOUS", "Affine", "Bias", "affine", "bias_of", "known", "made_axis", "weight_of"]
+__all__ = ["AFFINE", "HOMOGENEOUS", "Affine", "Bias", "affine", "bias_of", "known", "made_axis", "same_shape", "spread", "weight_of", "width"]
 
 #: Operators that scale and shift if all their inputs but one are constants.
 AFFINE = ("BatchNormalization", "Mul", "Div", "Add", "Sub", "Neg")
@@ -57,6 +57,13 @@ def affine(node: ir.Node, rank: int) -> Affine | None:
     return _finite(Affine(source, scale, shift, axis))
 
 
+def same_shape(g: Graph, a: ir.Value, b: ir.Value) -> bool:
+    """Whether two wires have the same axes, in every pulse: that a constant has not made one of them longer."""
+    if a in g.chunks and b in g.chunks:
+        return g.chunks[a] == g.chunks[b]
+    return g.facts[a].shape is not None and g.facts[a].shape == g.facts[b].shape
+
+
 def _finite(a: Affine) -> Affine | None:
     return a if np.isfinite(a.scale).all() and np.isfinite(a.shift).all() else None
 
@@ -81,8 +88,25 @@ def weight_of(node: ir.Node) -> np.ndarray | None:
 
 
 def made_axis(node: ir.Node) -> int:
-    """Along which axis of its weight a Conv, Gemm or MatMul makes channels; of a Gemm's or a MatMul's it reads those of the other."""
+    """The axis of a product's weight along which lie the channels that it makes; of the first two, the other has those it reads."""
     return 0 if node.op_type == "Conv" or node.attributes.get_int("transB", False) else 1
+
+
+def width(node: ir.Node, weight: np.ndarray, axis: int) -> int:
+    """The channels along an axis of a product's weight; the second of a convolution's is within a group."""
+    return int(weight.shape[axis]) * (_groups(node) if axis else 1)
+
+
+def spread(node: ir.Node, weight: np.ndarray, by: np.ndarray, axis: int) -> np.ndarray:
+    """A number per channel along an axis of a product's weight, or one for all, beside every element of the weight."""
+    group, by = _groups(node), np.broadcast_to(by, width(node, weight, axis))
+    if axis and group > 1:
+        return np.repeat(by.reshape(group, -1), weight.shape[0] // group, axis=0).reshape(*weight.shape[:2], *[1] * (weight.ndim - 2))
+    return by.reshape([-1 if a == axis else 1 for a in range(weight.ndim)])
+
+
+def _groups(node: ir.Node) -> int:
+    return node.attributes.get_int("group", 1)
 
 
 def known(v: ir.Value) -> bool:
@@ -107,6 +131,11 @@ class Bias:
     index: int
     values: np.ndarray
 
+    def write(self, made: ir.Value) -> None:
+        """Another bias in its place."""
+        self.node.resize_inputs(max(self.index + 1, len(self.node.inputs)))
+        self.node.replace_input_with(self.index, made)
+
 
 def bias_of(g: Graph, node: ir.Node, channels: int) -> Bias | None:
     """The bias of a product with a constant weight, zeros where it has none; None if there is no room for one."""
@@ -115,11 +144,10 @@ def bias_of(g: Graph, node: ir.Node, channels: int) -> Bias | None:
         rank = len(g.facts[node.outputs[0]].shape or ())
         axis = rank - 1
     if node.op_type == "MatMul":
-        uses = node.outputs[0].uses()
-        at, k = next(iter(uses), (node, 0))
-        index = 1 - k
-        if len(uses) > 1 or node.outputs[0].is_graph_output() or at.op_type != "Add" or at.domain or array(at.inputs[index]) is None:
+        added = reader(node.outputs[0])
+        if added is None or added.op_type != "Add" or all(array(v) is None for v in added.inputs):
             return None
+        at, index = added, 1 - list(added.inputs).index(node.outputs[0])
     given = at.inputs[index] if index < len(at.inputs) else None
     if given is None:
         return Bias(node, index, np.zeros(channels))

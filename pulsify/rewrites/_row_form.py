@@ -12,7 +12,10 @@ import onnx_ir as ir
 from pulsify.graph import Graph
 from pulsify.rewrites._rows import Rows, RowView, row_view
 
-__all__ = ["FLOATS", "Form", "Product", "array", "attributes", "lone", "one", "same_frames"]
+__all__ = ["ACTIVATIONS", "FLOATS", "Form", "Product", "array", "attributes", "lone", "one", "reader", "same_frames"]
+
+#: Activations that onnxruntime computes within a Gemm, most of them within a Conv, too.
+ACTIVATIONS = ("Elu", "HardSigmoid", "LeakyRelu", "Relu", "Selu", "Sigmoid", "Softplus", "Softsign", "Tanh", "ThresholdedRelu")
 
 FLOATS = {ir.DataType.FLOAT, ir.DataType.DOUBLE}
 
@@ -55,6 +58,12 @@ def array(v: ir.Value | None) -> np.ndarray | None:
 def lone(v: ir.Value | None) -> ir.Node | None:
     """The standard operator that makes a wire, if one node reads it and nothing else."""
     node = v.producer() if v is not None and len(v.uses()) == 1 and not v.is_graph_output() else None
+    return None if node is None or node.domain else node
+
+
+def reader(v: ir.Value) -> ir.Node | None:
+    """The standard operator that reads a wire, if nothing else does."""
+    node = next(iter(v.uses()))[0] if len(v.uses()) == 1 and not v.is_graph_output() else None
     return None if node is None or node.domain else node
 
 

@@ -12,7 +12,8 @@ import onnx_ir as ir
 
 from pulsify.graph import DOMAIN, Graph
 from pulsify.ops.elementwise import BINARY, COMPARE, UNARY
-from pulsify.rewrites._row_form import Form, array, attributes, one, same_frames
+from pulsify.rewrites._affine import affine
+from pulsify.rewrites._row_form import FLOATS, Form, array, attributes, one, same_frames
 from pulsify.rewrites._row_products import PRODUCTS
 from pulsify.rewrites._rows import Rows, RowView, row_view
 
@@ -276,20 +277,18 @@ def _reduce(g: Graph, node: ir.Node) -> Form | None:
 def _batch_norm(g: Graph, node: ir.Node) -> Form | None:
     """A scale and a shift per channel: with a frame a row, frames are its batch."""
     views = one(g, node)
-    parameters = [array(v) for v in node.inputs[1:]]
-    if views is None or views[0].channel != 1 or any(p is None or p.size != views[0].channels for p in parameters):
+    found = None if views is None else affine(node, views[0].rank)
+    dtype = g.facts[node.outputs[0]].dtype
+    if views is None or found is None or views[0].channel != 1 or found.scale.size != views[0].channels or dtype not in FLOATS:
         return None
     x, y = views
-    source, name = node.inputs[0], node.outputs[0].name or ""
-    gain, bias, mean, variance = (np.asarray(p, np.float64) for p in parameters)
-    scale = gain / np.sqrt(variance + node.attributes.get_float("epsilon", 1e-5))
-    dtype = g.facts[node.outputs[0]].dtype.numpy()
+    name, scale, shift = node.outputs[0].name or "", found.scale.astype(dtype.numpy()), found.shift.astype(dtype.numpy())
 
     def build(rows: Rows, ins: list[ir.Value]) -> list[ir.Value]:
         if x.batch is None:
             return rows.node(node.op_type, [ins[0], *node.inputs[1:]], name, **attributes(node))
-        (scaled,) = rows.node("Mul", [ins[0], rows.weight(scale.astype(dtype), f"{name}.scale")], f"{name}.scaled")
-        rows.declare(scaled, g.facts[node.outputs[0]].dtype, y, y.channels)
-        return rows.node("Add", [scaled, rows.weight((bias - scale * mean).astype(dtype), f"{name}.shift")], name)
+        (scaled,) = rows.node("Mul", [ins[0], rows.weight(scale, f"{name}.scale")], f"{name}.scaled")
+        rows.declare(scaled, dtype, y, y.channels)
+        return rows.node("Add", [scaled, rows.weight(shift, f"{name}.shift")], name)
 
-    return Form((source,), ((node.outputs[0], y),), build)  # type: ignore[arg-type]
+    return Form((found.source,), ((node.outputs[0], y),), build)

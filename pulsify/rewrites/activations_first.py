@@ -9,25 +9,22 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from pulsify.graph import Graph
-from pulsify.rewrites._row_form import attributes
+from pulsify.rewrites._row_form import ACTIVATIONS, attributes, lone
 from pulsify.rewrites._rows import Rows, each
 
 __all__ = ["apply"]
 
-#: What onnxruntime computes within a Gemm.
-_ACTIVATIONS = ("Elu", "HardSigmoid", "LeakyRelu", "Relu", "Selu", "Sigmoid", "Softplus", "Softsign", "Tanh", "ThresholdedRelu")
-
 
 def apply(g: Graph) -> int:
-    return each(g, _ACTIVATIONS, _rewrite)
+    return each(g, ACTIVATIONS, _rewrite)
 
 
 def _rewrite(rows: Rows, node: ir.Node) -> bool:
-    cut = _alone(node.inputs[0])
-    if cut is None or cut.op_type != "Reshape" or cut.domain:
+    cut = lone(node.inputs[0])
+    if cut is None or cut.op_type != "Reshape":
         return False
-    product = _alone(cut.inputs[0])
-    if product is None or product.op_type != "Gemm" or product.domain:
+    product = lone(cut.inputs[0])
+    if product is None or product.op_type != "Gemm":
         return False
     wide, out = product.outputs[0], node.outputs[0]
     (active,) = rows.node(node.op_type, [wide], f"{out.name}.wide", **attributes(node))
@@ -40,8 +37,3 @@ def _rewrite(rows: Rows, node: ir.Node) -> bool:
         rows.g.forget(old.outputs[0])
         rows.g.graph.remove(old, safe=True)
     return True
-
-
-def _alone(v: ir.Value | None) -> ir.Node | None:
-    """Who makes a wire that has one reader."""
-    return None if v is None or v.is_graph_output() or len(v.uses()) != 1 else v.producer()

@@ -11,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 from pulsify.graph import Graph
-from pulsify.rewrites._row_form import FLOATS, array, lone
+from pulsify.rewrites._row_form import FLOATS, array, lone, reader
 from pulsify.rewrites._rows import Rows, each
 
 __all__ = ["apply"]
@@ -27,7 +27,7 @@ def _quotient(rows: Rows, node: ir.Node) -> bool:
     for x, over in (node.inputs, node.inputs[::-1]):
         by = lone(over)
         y = None if by is None else _divisor(by)
-        if x is None or over is None or by is None or y is None or g.facts[out].dtype not in FLOATS:
+        if x is None or over is None or by is None or y is None or g.facts[out].dtype not in FLOATS or g.facts[y].shape != g.facts[over].shape:
             continue
         (made,) = rows.node("Div", [x, y], out.name or "quotient")
         rows.replace(out, made)
@@ -49,8 +49,8 @@ def _divisor(node: ir.Node) -> ir.Value | None:
 def _square(rows: Rows, node: ir.Node) -> bool:
     """``x*x`` under the mean of a normalisation as a power."""
     g, square = rows.g, node.inputs[0]
-    before, shifted = lone(square), _reader(node)
-    root = None if shifted is None or shifted.op_type != "Add" else _reader(shifted)
+    before, shifted = lone(square), reader(node.outputs[0])
+    root = None if shifted is None or shifted.op_type != "Add" else reader(shifted.outputs[0])
     if before is None or square is None or before.op_type != "Mul" or before.inputs[0] is not before.inputs[1]:
         return False
     if root is None or root.op_type != "Sqrt" or g.facts[square].dtype not in FLOATS:
@@ -59,10 +59,3 @@ def _square(rows: Rows, node: ir.Node) -> bool:
     rows.replace(square, made)
     g.graph.remove(before, safe=True)
     return True
-
-
-def _reader(node: ir.Node) -> ir.Node | None:
-    """The one node that reads what a node makes."""
-    v = node.outputs[0]
-    user = next(iter(v.uses()))[0] if len(v.uses()) == 1 and not v.is_graph_output() else None
-    return None if user is None or user.domain else user

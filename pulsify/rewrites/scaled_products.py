@@ -14,7 +14,19 @@ import numpy as np
 import onnx_ir as ir
 
 from pulsify.graph import Graph
-from pulsify.rewrites._affine import AFFINE, HOMOGENEOUS, Affine, Bias, affine, bias_of, made_axis, weight_of
+from pulsify.rewrites._affine import (
+    AFFINE,
+    HOMOGENEOUS,
+    Affine,
+    Bias,
+    affine,
+    bias_of,
+    made_axis,
+same_shape,
+    spread,
+    weight_of,
+    width,
+)
 from pulsify.rewrites._row_form import lone
 from pulsify.rewrites._row_ops import is_mover
 from pulsify.rewrites._rows import Rows, each, row_view
@@ -42,15 +54,12 @@ def _rewrite(rows: Rows, node: ir.Node) -> bool:
     g, out = rows.g, node.outputs[0]
     shape = g.facts[out].shape
     found = None if shape is None else affine(node, len(shape))
-    before = None if found is None else g.facts[found.source].shape
-    product = None if found is None else _behind(g, found)
-    if shape is None or found is None or before is None or len(before) != len(shape) or product is None:
+    product = None if found is None or not same_shape(g, found.source, out) else _behind(g, found)
+    if found is None or product is None or found.axis not in (None, product.axis):
         return False
-    if found.axis not in (None, product.axis) or {found.scale.size, found.shift.size} - {1, product.channels}:
+    if {found.scale.size, found.shift.size} - {1, product.channels} or (product.bias is None and found.shift.any()):
         return False
-    if product.bias is None and found.shift.any():
-        return False
-    _change(rows, product, np.broadcast_to(found.scale, product.channels), found.shift)
+    _change(rows, product, found.scale, found.shift)
     rows.replace(out, found.source)
     g.graph.remove(node, safe=True)
     return True
@@ -59,22 +68,10 @@ def _rewrite(rows: Rows, node: ir.Node) -> bool:
 def _change(rows: Rows, p: _Product, scale: np.ndarray, shift: np.ndarray) -> None:
     name, dtype = p.node.outputs[0].name, p.weight.dtype
     if (scale != 1).any():
-        p.node.replace_input_with(1, rows.weight((p.weight * _factors(p, scale)).astype(dtype), f"{name}.weight"))
+        made = p.weight * spread(p.node, p.weight, scale, made_axis(p.node))
+        p.node.replace_input_with(1, rows.weight(made.astype(dtype), f"{name}.weight"))
     if p.bias is not None and ((bias := scale * p.bias.values + shift) != p.bias.values).any():
-        at, k = p.bias.node, p.bias.index
-        at.resize_inputs(max(k + 1, len(at.inputs)))
-        at.replace_input_with(k, rows.weight(bias.astype(dtype), f"{name}.bias"))
-
-
-def _factors(p: _Product, scale: np.ndarray) -> np.ndarray:
-    """What the weight is multiplied with, element by element."""
-    rank = p.weight.ndim
-    if p.node.op_type == "Conv":
-        return scale.reshape(-1, *[1] * (rank - 1))
-    if p.node.op_type == "ConvTranspose":
-        group = p.node.attributes.get_int("group", 1)
-        return np.repeat(scale.reshape(group, -1), p.weight.shape[0] // group, axis=0).reshape(*p.weight.shape[:2], *[1] * (rank - 2))
-    return scale if made_axis(p.node) else scale[:, None]
+        p.bias.write(rows.weight(bias.astype(dtype), f"{name}.bias"))
 
 
 def _behind(g: Graph, a: Affine) -> _Product | None:
@@ -95,21 +92,15 @@ def _behind(g: Graph, a: Affine) -> _Product | None:
 
 
 def _product(g: Graph, node: ir.Node) -> _Product | None:
-    """A product, or a MatMul and the constant behind it."""
-    adds = node.op_type == "Add"
-    if adds:
-        inner = next((n for v in node.inputs if (n := lone(v)) is not None and n.op_type == "MatMul"), None)
-        if inner is None:
-            return None
-        node = inner
+    """A product, or a MatMul and the constant behind it. A MatMul alone has no room for a bias."""
+    alone = node.op_type == "MatMul"
+    if node.op_type == "Add":
+        node = next((n for v in node.inputs if (n := lone(v)) is not None and n.op_type == "MatMul"), node)
     weight, shape = weight_of(node), g.facts[node.outputs[0]].shape
     if weight is None or shape is None:
         return None
-    if node.op_type == "ConvTranspose":
-        channels = weight.shape[1] * node.attributes.get_int("group", 1)
-    else:
-        channels = weight.shape[made_axis(node)]
-    bias = bias_of(g, node, channels) if adds or node.op_type != "MatMul" else None
-    if bias is None and (adds or node.op_type != "MatMul"):
+    channels = width(node, weight, made_axis(node))
+    bias = None if alone else bias_of(g, node, channels)
+    if bias is None and not alone:
         return None
     return _Product(node, weight, channels, 1 if node.op_type.startswith("Conv") else len(shape) - 1, bias)

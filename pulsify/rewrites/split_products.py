@@ -17,13 +17,10 @@ import onnx_ir as ir
 from pulsify.graph import Graph
 from pulsify.rewrites._affine import bias_of, made_axis, weight_of
 from pulsify.rewrites._costs import BLOCK, HALF_BLOCK
-from pulsify.rewrites._row_form import array, attributes
+from pulsify.rewrites._row_form import ACTIVATIONS, array, attributes, reader
 from pulsify.rewrites._rows import Rows, each, row_view
 
 __all__ = ["apply"]
-
-#: Activations that onnxruntime does within a product.
-_ACTIVE = ("HardSigmoid", "LeakyRelu", "Relu", "Sigmoid", "Tanh")
 
 #: Numbers, channels times windows, from which on it does not pay for sums alone.
 _SUMMED = 8192
@@ -57,7 +54,7 @@ def _rewrite(rows: Rows, node: ir.Node) -> bool:
     if bias is None and not (node.op_type == "MatMul" and len(node.inputs) == 2):
         return False
     last = node if bias is None else bias.node
-    parts = _parts(last.outputs[0], 1 if node.op_type == "Conv" else len(shape) - 1, len(shape), channels)
+    parts = _parts(g, last.outputs[0], 1 if node.op_type == "Conv" else len(shape) - 1, len(shape), channels)
     if parts is None or not _pays(g, node, weight, parts):
         return False
     for p in parts:
@@ -70,18 +67,20 @@ def _rewrite(rows: Rows, node: ir.Node) -> bool:
     return True
 
 
-def _parts(source: ir.Value, axis: int, rank: int, channels: int) -> list[_Part] | None:
+def _parts(g: Graph, source: ir.Value, axis: int, rank: int, channels: int) -> list[_Part] | None:
     """What the readers of a wire take of it, if each takes some of its channels and all do not take more than there are."""
     parts: list[_Part] = []
     for node, k in source.uses():
         if k or node.domain or source.is_graph_output():
             return None
         if node.op_type == "Split" and node.attributes.get_int("axis", 0) % rank == axis:
-            sizes = array(node.inputs[1]) if len(node.inputs) > 1 else np.full(len(node.outputs), -(-channels // len(node.outputs)))
-            if sizes is None:
-                return None
-            ends = np.minimum(np.cumsum(sizes), channels)
-            parts += [_Part(v, node, slice(int(a), int(b))) for v, a, b in zip(node.outputs, [0, *ends], ends)]
+            at = 0
+            for v in node.outputs:
+                size = (g.facts[v].shape or (None,) * rank)[axis]
+                if not isinstance(size, int):
+                    return None
+                parts.append(_Part(v, node, slice(at, at + size)))
+                at += size
         elif node.op_type == "Slice" and (taken := _taken(node, axis, rank, channels)) is not None:
             parts.append(_Part(node.outputs[0], node, taken))
         else:
@@ -98,16 +97,11 @@ def _taken(node: ir.Node, axis: int, rank: int, channels: int) -> slice | None:
     return slice(start, stop) if over % rank == axis and step in ([], [1]) and start < stop else None
 
 
-def _reader(v: ir.Value) -> str:
-    """The operator of the one node that reads a wire."""
-    return next(iter(v.uses()))[0].op_type if len(v.uses()) == 1 and not v.is_graph_output() else ""
-
-
 def _pays(g: Graph, node: ir.Node, weight: np.ndarray, parts: list[_Part]) -> bool:
     """Whether products apart take no longer. With a pulse of dynamic size, or a batch and few frames, biases and activations are
     nodes of their own in any case. A convolution that has no blocks lays out its windows for each part, which costs more than
     it saves where there are many of them."""
-    v, readers = node.outputs[0], {_reader(p.wire) for p in parts}
+    v, readers = node.outputs[0], {n.op_type for p in parts if (n := reader(p.wire)) is not None}
     chunk, view = g.chunks.get(v), row_view(g, v)
     if g.pulse is None or not isinstance(g.pulse.size, int) or chunk is None:
         return False
@@ -115,7 +109,7 @@ def _pays(g: Graph, node: ir.Node, weight: np.ndarray, parts: list[_Part]) -> bo
         return False
     conv = node.op_type == "Conv"
     windows, into = prod(d for d in (chunk[2:] if conv else chunk[:-1]) if isinstance(d, int)), weight.shape[1 - made_axis(node)]
-    if not readers & set(_ACTIVE) and not (readers & {"Add", "Sum"} and windows * into < _SUMMED):
+    if not readers & set(ACTIVATIONS) and not (readers & {"Add", "Sum"} and windows * into < _SUMMED):
         return False
     blocked = not into % HALF_BLOCK and not any((p.channels.stop - p.channels.start) % BLOCK for p in parts)
     return not conv or blocked or windows < _WINDOWS

@@ -41,15 +41,15 @@ from pulsify.rewrites import (
 __all__ = ["REWRITES", "optimize"]
 
 _FASTER = (
-    plain_norms.apply, scaled_products.apply, scales_ahead.apply, split_products.apply, spectra_as_products.apply, einsums.apply, spread_frequencies.apply, residual_taps.apply, short_sums.apply, masks_as_products.apply,
-    causal_convs.apply,
+    plain_norms.apply, scaled_products.apply, scales_ahead.apply, split_products.apply, spectra_as_products.apply, einsums.apply,
+    spread_frequencies.apply, residual_taps.apply, short_sums.apply, masks_as_products.apply, causal_convs.apply,
 )  # fmt: skip
 
 _ROWS = (frame_rows.apply, biases_ahead.apply, sums_of_products.apply, sums_of_convs.apply)
 
 _LAST = (
-    activations_first.apply, window_gathers.apply, exponentials.apply, lift_convs.apply, channel_scales.apply, plain_transposes.apply, full_rank_scalars.apply, first_pulse.apply,
-    one_reshape.apply, drop_dead.apply,
+    activations_first.apply, window_gathers.apply, exponentials.apply, lift_convs.apply, channel_scales.apply, plain_transposes.apply,
+    full_rank_scalars.apply, first_pulse.apply, one_reshape.apply, drop_dead.apply,
 )  # fmt: skip
 
 #: Per level, in the order of application. A ring is faster than a history that moves, and has a counter besides.

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pulsify.rewrites.activations_first import _ACTIVATIONS
+from pulsify.rewrites._row_form import ACTIVATIONS
 from tests.contexts import pulses
 from tests.contract_check import check
 from tests.graphs import G
@@ -20,7 +20,7 @@ def after(model: object, op: str) -> list[str]:
     return [n.op_type for n in nodes if made & set(n.input)]
 
 
-@pytest.mark.parametrize("op", _ACTIVATIONS)
+@pytest.mark.parametrize("op", ACTIVATIONS)
 def test_behind_a_transposed_convolution(op: str) -> None:
     g = G()
     y = g("ConvTranspose", g.input("x", [1, 8, "S"]), g.weight(8, 4, 4), g.weight(4), strides=[2])
@@ -42,6 +42,6 @@ def test_stacks(data: st.DataObject) -> None:
     y = g.input("x", [data.draw(st.sampled_from([1, "N"])), 4, "S"])
     for _ in range(data.draw(st.integers(1, 3), "layers")):
         y = g("ConvTranspose", y, g.weight(4, 4, 4), g.weight(4), strides=[2], pads=[1, 1])
-        active = g(data.draw(st.sampled_from(_ACTIVATIONS)), y)
+        active = g(data.draw(st.sampled_from(ACTIVATIONS)), y)
         y = data.draw(st.sampled_from([active, g("Add", active, y)]))
     check(g.model(y), pulses=data.draw(pulses()))

@@ -6,10 +6,12 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
+import onnxruntime as ort
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pulsify import StreamSession
 from pulsify.api import Conversion
 from tests.contexts import pulses
 from tests.contract_check import check
@@ -224,3 +226,28 @@ def test_a_lifted_one() -> None:
         y = norm(g, g("Sin", g("Conv", y, g.weight(16, 1, 3), group=16, pads=[2, 0])), 16)
     c = check(g.model(g("Conv", y, g.weight(16, 1, 3), group=16, pads=[2, 0])), pulses=(64,))
     assert kinds(c)["Unsqueeze"] == kinds(c)["Squeeze"] == 1
+
+
+def test_a_constant_that_makes_a_wire_wider() -> None:
+    """One channel times a constant of four is four channels: the product behind them needs them all."""
+    for kind in ("times", "plus"):
+        g = G()
+        x = g("Conv", g.input("x", [1, 3, "S"]), g.weight(1, 3, 1))
+        c = check(g.model(g("Conv", affine(g, kind, x, 4, 1), g.weight(2, 4, 1))), pulses=(1, 4))
+        assert kinds(c)["Mul"] + kinds(c)["Add"] == 1
+
+
+def test_an_offset_much_larger_than_what_is_left() -> None:
+    """Taken away exactly, in front of a product or of a scale: digits would be lost within either."""
+    g = G()
+    x = g.input("x", [1, 4, "S"])
+    y = g("Sub", x, g.const(np.full((4, 1), 4096, np.float32)))
+    z = g("Mul", y, g.weight(4, 1))
+    model = g.model(g("Conv", y, g.weight(2, 4, 1)), g("Sin", z))
+    stream = StreamSession(check(model, pulses=(4,)).model.SerializeToString())
+    near = (4096 + g.rng.uniform(-0.1, 0.1, (1, 4, 40))).astype(np.float32)
+    got = [stream.feed({"x": near}), stream.finish()]
+    want = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, {"x": near})
+    for output, expected in zip(model.graph.output, want):
+        joined = np.concatenate([part[output.name] for part in got], axis=2)
+        assert np.abs(joined - expected).max() <= 1e-5 * np.abs(expected).max()

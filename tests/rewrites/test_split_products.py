@@ -98,6 +98,16 @@ def test_residual_and_skip(channels: int, pulse: int, left: int) -> None:
     assert kinds(c)["Split"] == 2 * left
 
 
+@pytest.mark.parametrize("opset", [11, 13])
+def test_sizes_as_an_attribute(opset: int) -> None:
+    """Up to opset 12 a Split tells its sizes so."""
+    g = G(opset=opset)
+    y = g("Conv", g.input("x", [1, 4, "S"]), g.weight(6, 4, 3), g.weight(6), pads=[2, 0])
+    a, b = g("Split", y, n=2, axis=1, split=[2, 4]) if opset < 13 else g("Split", y, g.ints(2, 4), n=2, axis=1)
+    c = check(g.model(g("Tanh", a), g("Sigmoid", b)), pulses=(1, 4))
+    assert not kinds(c)["Split"]
+
+
 def test_with_a_batch_and_many_frames() -> None:
     g = G()
     y = g("Conv", g.input("x", ["N", 16, "S"]), g.weight(32, 16, 1), g.weight(32))
