@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from heapq import heapify, heappop, heappush
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,12 @@ from pulsify.assume import Assumptions
 from pulsify.dim import Dim, DimLike, floor, split_rows, sym, symbols_of
 from pulsify.facts import AxisRegion, State, WireFact
 
-__all__ = ["DOMAIN", "Graph", "NodeBuilder", "Output", "Pulse", "StateSlot", "attribute", "captured", "subgraphs", "tensor_fact"]
+__all__ = ["DOMAIN", "Graph", "NodeBuilder", "Output", "Pulse", "StateSlot", "attribute", "captured", "sort", "subgraphs", "tensor", "tensor_fact"]
 
 #: Domain of the pseudo-operators that live between ``pulse-v2`` and ``emit``.
 DOMAIN = "pulsify"
+
+_GRAPH, _GRAPHS = ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,6 +262,45 @@ def attribute(name: str, value: Any) -> ir.Attr:
     return ir.convenience.convert_attribute(name, value)
 
 
+def tensor(node: ir.Node, name: str) -> ir.TensorProtocol:
+    """A tensor attribute the node is known to have."""
+    value: ir.TensorProtocol = node.attributes[name].value
+    return value
+
+
+def sort(graph: ir.Graph) -> None:
+    """Put the nodes of a graph in topological order, those of its subgraphs stay as they are; a sorted graph stays as it is.
+
+    The order onnx_ir's own sort gives: Kahn's, from the end, of the nodes that are free the one that stood last. Raises
+    ValueError if there is a cycle.
+    """
+    nodes = list(graph)
+    index = {node: i for i, node in enumerate(nodes)}
+    above: list[list[int]] = []
+    for node in nodes:
+        producers = (v.producer() for v in (*node.inputs, *captured(node)) if v is not None)
+        above.append([index[p] for p in producers if p is not None and p in index])
+    if all(m < i for i, makers in enumerate(above) for m in makers):
+        return
+    readers = [0] * len(nodes)
+    for makers in above:
+        for m in makers:
+            readers[m] += 1
+    free = [-i for i, count in enumerate(readers) if not count]
+    heapify(free)
+    backwards: list[ir.Node] = []
+    while free:
+        last = -heappop(free)
+        backwards.append(nodes[last])
+        for m in above[last]:
+            readers[m] -= 1
+            if not readers[m]:
+                heappush(free, -m)
+    if len(backwards) < len(nodes):
+        raise ValueError("the graph has a cycle")
+    graph.extend(reversed(backwards))
+
+
 def batch_symbol(shapes: Iterable[Sequence[DimLike]], symbol: str) -> str | None:
     """The symbol that is the batch: the first other symbol standing alone on an axis of a streaming input."""
     for shape in shapes:
@@ -294,8 +336,8 @@ def subgraphs(node: ir.Node) -> list[ir.Graph]:
     """The graphs among a node's attributes."""
     out: list[ir.Graph] = []
     for a in node.attributes.data.values():  # the dict itself: most nodes are asked, few have any
-        if a.type == ir.AttributeType.GRAPH:
+        if a.type is _GRAPH:
             out.append(a.value)
-        elif a.type == ir.AttributeType.GRAPHS:
+        elif a.type is _GRAPHS:
             out.extend(a.value)
     return out

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from pulsify.graph import DOMAIN, Graph
+from pulsify.graph import DOMAIN, Graph, tensor
 from pulsify.ops.elementwise import BINARY, COMPARE, UNARY
 from pulsify.rewrites._affine import affine
 from pulsify.rewrites._row_form import FLOATS, Form, array, attributes, one, same_frames
@@ -173,7 +173,7 @@ def _rows_of(a: np.ndarray, x: RowView) -> np.ndarray:
 
 def _mask(g: Graph, node: ir.Node) -> Form | None:
     views = one(g, node)
-    value = node.attributes.get_tensor("value")
+    value = tensor(node, "value")
     if views is None or value.size != 1 or node.attributes.get_int("axis") != views[0].time:
         return None
     x, y = views

@@ -17,7 +17,7 @@ import onnx_ir as ir
 
 from pulsify.dim import DimLike, sym
 from pulsify.facts import AxisRegion, WireFact
-from pulsify.graph import DOMAIN, Graph, NodeBuilder, StateSlot, tensor_fact
+from pulsify.graph import DOMAIN, Graph, NodeBuilder, StateSlot, sort, tensor_fact
 
 __all__ = ["RowView", "Rows", "each", "row_view"]
 
@@ -98,7 +98,7 @@ def each(g: Graph, ops: Collection[str], rewrite: Callable[[Rows, ir.Node], bool
     nodes = [node for node in g.graph if node.op_type in ops and not node.domain]
     count = sum(rewrite(rows, node) for node in (reversed(nodes) if backwards else nodes) if node.graph is not None)
     if count:
-        g.graph.sort()
+        sort(g.graph)
     return count
 
 

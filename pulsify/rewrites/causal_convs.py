@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import onnx_ir as ir
 
 from pulsify.facts import WireFact
-from pulsify.graph import DOMAIN, Graph
+from pulsify.graph import DOMAIN, Graph, sort
 from pulsify.ops.contrib import MS
 from pulsify.rewrites._costs import as_is, as_rows
 from pulsify.rewrites._row_ops import row_form
@@ -54,7 +54,7 @@ def apply(g: Graph) -> int:
     for node, conv in found:
         _fuse(rows, node, conv)
     if found:
-        g.graph.sort()
+        sort(g.graph)
     return len(found)
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import onnx_ir as ir
 
 from pulsify.facts import WireFact
-from pulsify.graph import DOMAIN, Graph
+from pulsify.graph import DOMAIN, Graph, sort
 from pulsify.rewrites._costs import lifts
 from pulsify.rewrites._row_ops import POINTWISE, row_form
 from pulsify.rewrites._rows import Rows
@@ -104,7 +104,7 @@ class _Lift:
             if not node.outputs[0].uses() and not node.outputs[0].is_graph_output():
                 self.g.forget(node.outputs[0])
                 self.g.graph.remove(node, safe=True)
-        self.g.graph.sort()
+        sort(self.g.graph)
 
     def _squeezes(self, node: ir.Node) -> bool:
         """Whether a node gives a lifted wire flat."""

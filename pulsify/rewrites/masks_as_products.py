@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
-from pulsify.graph import DOMAIN, Graph
+from pulsify.graph import DOMAIN, Graph, tensor
 
 __all__ = ["apply"]
 
@@ -60,7 +60,7 @@ def _keeps_finite(node: ir.Node) -> bool:
 
 
 def _zero(g: Graph, node: ir.Node) -> bool:
-    value = node.attributes.get_tensor("value")
+    value = tensor(node, "value")
     return value.dtype in _FLOATS and not value.numpy().any()
 
 

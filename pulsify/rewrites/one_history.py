@@ -17,7 +17,7 @@ from typing import Any
 import onnx_ir as ir
 
 from pulsify.dim import parse
-from pulsify.graph import DOMAIN, Graph
+from pulsify.graph import DOMAIN, Graph, sort, tensor
 from pulsify.rewrites._rows import Rows
 
 __all__ = ["always", "where_it_pays"]
@@ -61,7 +61,7 @@ def _share(g: Graph, most: int | None) -> int:
             _merge(rows, pair)
             count += 1
     if count:
-        g.graph.sort()
+        sort(g.graph)
     return count
 
 
@@ -75,7 +75,7 @@ def _moves(node: ir.Node) -> bool:
 def _pair(g: Graph, windows: ir.Node, most: int | None) -> _Pair | None:
     wire, mask = windows.inputs[0], None
     node = None if wire is None or not _alone(wire) else wire.producer()
-    if node is not None and node.domain == DOMAIN and node.op_type == "Mask" and not node.attributes.get_tensor("value").numpy().any():
+    if node is not None and node.domain == DOMAIN and node.op_type == "Mask" and not tensor(node, "value").numpy().any():
         mask, wire = node, node.inputs[0]
         node = None if wire is None or not _alone(wire) else wire.producer()
     if node is None or node.domain or node.op_type not in _ROOTED or node.inputs[0] is None:

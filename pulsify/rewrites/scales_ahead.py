@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from pulsify.graph import DOMAIN, Graph
+from pulsify.graph import DOMAIN, Graph, tensor
 from pulsify.rewrites._affine import (
     AFFINE,
     HOMOGENEOUS,
@@ -82,7 +82,7 @@ class _Scales:
         if a.shift.any():
             return False
         if node.domain == DOMAIN:
-            return node.op_type == "Mask" and not node.attributes.get_tensor("value").numpy().any()
+            return node.op_type == "Mask" and not tensor(node, "value").numpy().any()
         return not node.domain and node.op_type in HOMOGENEOUS and bool((a.scale > 0).all())
 
 

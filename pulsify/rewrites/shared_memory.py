@@ -21,7 +21,7 @@ from dataclasses import replace
 import numpy as np
 import onnx_ir as ir
 
-from pulsify.graph import DOMAIN, Graph, StateSlot
+from pulsify.graph import DOMAIN, Graph, StateSlot, sort
 from pulsify.rewrites._memory import Memory, Reader, Source
 from pulsify.rewrites._rings import Ring
 from pulsify.rewrites._row_windows import take
@@ -56,7 +56,7 @@ def _share(g: Graph, rings: bool) -> int:
     for node in list(g.graph):
         if node.domain == DOMAIN and node.op_type == "Taps":
             _alone(rows, node)
-    g.graph.sort()
+    sort(g.graph)
     return sum(map(len, groups.values()))
 
 

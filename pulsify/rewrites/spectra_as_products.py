@@ -15,7 +15,7 @@ import numpy as np
 import onnx_ir as ir
 
 from pulsify.dim import DimLike
-from pulsify.graph import Graph
+from pulsify.graph import Graph, sort
 from pulsify.ops._infer import view
 from pulsify.ops.spectral import DFT
 from pulsify.rewrites._costs import as_rows
@@ -61,7 +61,7 @@ def apply(g: Graph) -> int:
     rows, ways = Rows(g), {"STFT": _stft, "DFT": _dft}
     count = sum(ways[node.op_type](rows, node) for node in list(g.graph) if node.op_type in ways and not node.domain and _fixed(g, node))
     if count:
-        g.graph.sort()
+        sort(g.graph)
     return count
 
 

@@ -8,6 +8,7 @@ a wire of rate r and delay d has the index ``i = position*r - d + k``; it is rea
 from __future__ import annotations
 
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -406,11 +407,13 @@ def _varying(d: DimLike) -> DimLike:
     return d - _constant(d)
 
 
+@lru_cache
 def parse_rate(text: str) -> Fraction:
     """A rate as attributes of pseudo-operators hold it."""
     return Fraction(text)
 
 
+@lru_cache
 def parse_length(text: str) -> DimLike:
     """A length law as attributes of pseudo-operators hold it."""
     return parse(text)

@@ -27,20 +27,31 @@ _MOST = 20_000
 
 
 def mark_in_place(graph: ir.Graph, slots: list[StateSlot]) -> None:
-    """Set ``in_place`` of every slot."""
+    """Set ``in_place`` of every slot. The nodes are in topological order."""
     inner: dict[ir.Value, list[ir.Node]] = {}
+    above: dict[ir.Node, list[ir.Node]] = {}
+    level: dict[ir.Node, int] = {}
     for node in graph:
-        for v in captured(node):
+        hidden = captured(node)
+        for v in hidden:
             inner.setdefault(v, []).append(node)
+        makers = (v.producer() for v in (*node.inputs, *hidden) if v is not None)
+        above[node] = [m for m in makers if m is not None]
+        level[node] = 1 + max((level[m] for m in above[node]), default=0)
     for slot in slots:
         assert slot.past is not None and slot.present is not None
-        slot.in_place = _safe(slot.past, slot.present, inner)
+        maker = slot.present.producer()
+        if maker is None or slot.past.is_graph_output():
+            slot.in_place = False
+            continue
+        readers = _readers(slot.past, maker, slot.present, inner)
+        slot.in_place = readers is not None and _upstream(maker, readers, above, level)
 
 
-def _safe(past: ir.Value, present: ir.Value, inner: dict[ir.Value, list[ir.Node]]) -> bool:
-    maker = present.producer()
-    if maker is None or past.is_graph_output():
-        return False
+def _readers(
+    past: ir.Value, maker: ir.Node, present: ir.Value, inner: dict[ir.Value, list[ir.Node]]
+) -> set[ir.Node] | None:
+    """Who has to be done before ``maker`` writes; None if that is not enough."""
     readers: set[ir.Node] = set()
     todo = [past]
     while todo:
@@ -51,32 +62,36 @@ def _safe(past: ir.Value, present: ir.Value, inner: dict[ir.Value, list[ir.Node]
             readers.add(node)
             if node.op_type in _SAME_BUFFER and not node.domain:
                 if node is maker or any(o.is_graph_output() for o in node.outputs):
-                    return False
+                    return None
                 todo.extend(node.outputs)
     if maker in readers:
         if maker.domain or maker.op_type not in _OVERWRITES or _shape(past) != _shape(present):
-            return False
+            return None
         if maker.op_type == "ScatterND" and any(v is past for v in maker.inputs[1:]):
-            return False
+            return None
         readers.discard(maker)
-    return _upstream(maker, readers)
+    return readers
 
 
 def _shape(v: ir.Value) -> list[object] | None:
     return None if v.shape is None else [d if isinstance(d, int) else str(d) for d in v.shape]
 
 
-def _upstream(maker: ir.Node, readers: set[ir.Node]) -> bool:
-    """Whether the node depends on each of these."""
+def _upstream(
+    maker: ir.Node, readers: set[ir.Node], above: dict[ir.Node, list[ir.Node]], level: dict[ir.Node, int]
+) -> bool:
+    """Whether the node depends on each of these.
+
+    A node's ``level`` is the length of the longest path to it, so what lies below every reader left leads to none.
+    """
     missing, seen, todo = set(readers), {maker}, deque([maker])
+    least = min((level[r] for r in readers), default=0)
     while missing and todo:
-        node = todo.popleft()
-        for v in (*node.inputs, *captured(node)):
-            producer = None if v is None else v.producer()
-            if producer is not None and producer not in seen:
+        for node in above[todo.popleft()]:
+            if node not in seen and level[node] >= least:
                 if len(seen) > _MOST:
                     return False
-                seen.add(producer)
-                missing.discard(producer)
-                todo.append(producer)
+                seen.add(node)
+                missing.discard(node)
+                todo.append(node)
     return not missing

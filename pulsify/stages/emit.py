@@ -14,7 +14,7 @@ import onnx_ir as ir
 
 from pulsify import contract
 from pulsify.facts import Shape, Splice, State
-from pulsify.graph import DOMAIN, Graph, NodeBuilder, StateSlot
+from pulsify.graph import DOMAIN, Graph, NodeBuilder, StateSlot, sort, tensor
 from pulsify.rewrites.fix_shapes import END
 from pulsify.stages._counters import Counters, parse_length, parse_rate
 from pulsify.stages._first_pulse import FirstPulse
@@ -56,7 +56,7 @@ class _Emitter:
             getattr(self, f"_{node.op_type.lower()}")(node)
         if self.first_pulse:
             self.first_pulse.finish(self.counters.started(1, None))
-        g.graph.sort()
+        sort(g.graph)
         g.graph.opset_imports.pop(DOMAIN, None)
         for name, value in list(g.graph.initializers.items()):
             if not value.uses() and not value.is_graph_output():
@@ -168,7 +168,7 @@ class _Emitter:
         ends = bool(a.get_int("start")), bool(a.get_int("end"))
         if node.op_type == "Mask":
             fact = self.g.facts[node.inputs[0]]  # type: ignore[index]
-            factor = a.get_tensor("value").dtype if a.get_int("product", 0) else None
+            factor = tensor(node, "value").dtype if a.get_int("product", 0) else None
             rank, time, batch = fact.rank, a.get_int("axis"), self.g.batch_axis(fact.shape)
             if self.g.batch is None and self.g.chunks.get(node.inputs[0], (1,) * rank)[time] != 1:  # type: ignore[arg-type]
                 # Axes in front of time broadcast, and masks of more wires are equal. A single frame keeps all its axes:
@@ -185,7 +185,7 @@ class _Emitter:
         if node.attributes.get_int("product", 0):
             self._swap(node, [self.build.op("Mul", [source, keep], f"{source.name}.real")])
             return
-        out = self._choose(keep, source, node.attributes.get_tensor("value"), f"{source.name}.real", self.g.facts[source].rank)
+        out = self._choose(keep, source, tensor(node, "value"), f"{source.name}.real", self.g.facts[source].rank)
         self._swap(node, [out])
 
     def _choose(
