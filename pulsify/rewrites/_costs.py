@@ -33,8 +33,8 @@ BORDER = 2 * NODE
 #: Blocks of channels.
 BLOCK, HALF_BLOCK = 16, 4
 
-#: A depthwise convolution's frames cut out of one row, between products that are not depthwise; and a bias and an activation
-#: that with a batch are not within a product.
+#: A depthwise convolution's frames cut out of one row, between products that are not depthwise; and with a batch what shapes
+#: several frames for a product (flat_rows.py), or a bias and an activation that are not within one.
 _CUT, _BATCHED = 0.6, 0.8
 
 #: The Concat and the Slice of a buffer.
@@ -82,7 +82,8 @@ def as_rows(p: Product, readers: int = 1) -> float:
     """A product of rows, where ``readers`` of them share their windows."""
     t = _table()
     if p.batched:
-        return as_rows(replace(p, batched=False), readers) + _BATCHED
+        more = 0.0 if p.frames == 1 and p.op != "Depthwise" else _BATCHED
+        return as_rows(replace(p, batched=False), readers) + more
     if p.op == "Depthwise":
         return _depthwise("rows", p) + (_CUT if p.frames > 1 else 0.0)
     if p.taps > p.step > 1 and p.dilation == 1 and (p.taps % p.step == 0 or p.frames * p.taps >= GATHERED):

@@ -17,10 +17,10 @@ from pulsify.rewrites._row_form import FLOATS, Form, array, attributes, one, sam
 from pulsify.rewrites._row_products import PRODUCTS
 from pulsify.rewrites._rows import Rows, RowView, row_view
 
-__all__ = ["POINTWISE", "is_mover", "row_form"]
+__all__ = ["POINTWISE", "REDUCE", "is_mover", "row_form"]
 
 POINTWISE = {*UNARY.split(), *BINARY.split(), *COMPARE.split(), "Cast", "Clip", "Div", "Where"} - {"Identity", "SwiGLU"}
-_REDUCE = ("ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum", "ReduceSumSquare", "ReduceL1", "ReduceL2")
+REDUCE = ("ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum", "ReduceSumSquare", "ReduceL1", "ReduceL2")
 _MOVERS = {"Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze", "Flatten"}
 
 
@@ -39,7 +39,7 @@ def row_form(g: Graph, node: ir.Node) -> Form | None:
     return {
         "Concat": _concat, "Split": _split, "Slice": _slice,
         "Softmax": _along_channels, "LogSoftmax": _along_channels, "LayerNormalization": _along_channels,
-        "BatchNormalization": _batch_norm, **dict.fromkeys(_REDUCE, _reduce),
+        "BatchNormalization": _batch_norm, **dict.fromkeys(REDUCE, _reduce),
     }.get(node.op_type, _none)(g, node)  # fmt: skip
 
 

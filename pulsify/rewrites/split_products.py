@@ -18,15 +18,12 @@ from pulsify.graph import Graph
 from pulsify.rewrites._affine import bias_of, made_axis, weight_of
 from pulsify.rewrites._costs import BLOCK, HALF_BLOCK
 from pulsify.rewrites._row_form import ACTIVATIONS, array, attributes, reader
-from pulsify.rewrites._rows import Rows, each, row_view
+from pulsify.rewrites._rows import Rows, each
 
 __all__ = ["apply"]
 
 #: Numbers, channels times windows, from which on it does not pay for sums alone.
 _SUMMED = 8192
-
-#: Frames from which on it pays with a batch.
-_BATCHED = 8
 
 #: Windows up to which a convolution without blocks may be taken apart.
 _WINDOWS = 32
@@ -98,14 +95,12 @@ def _taken(node: ir.Node, axis: int, rank: int, channels: int) -> slice | None:
 
 
 def _pays(g: Graph, node: ir.Node, weight: np.ndarray, parts: list[_Part]) -> bool:
-    """Whether products apart take no longer. With a pulse of dynamic size, or a batch and few frames, biases and activations are
-    nodes of their own in any case. A convolution that has no blocks lays out its windows for each part, which costs more than
+    """Whether products apart take no longer. With a pulse of dynamic size biases and activations are nodes of their own in any
+    case. A convolution that has no blocks lays out its windows for each part, which costs more than
     it saves where there are many of them."""
     v, readers = node.outputs[0], {n.op_type for p in parts if (n := reader(p.wire)) is not None}
-    chunk, view = g.chunks.get(v), row_view(g, v)
+    chunk = g.chunks.get(v)
     if g.pulse is None or not isinstance(g.pulse.size, int) or chunk is None:
-        return False
-    if view is not None and view.batch is not None and view.frames < _BATCHED:
         return False
     conv = node.op_type == "Conv"
     windows, into = prod(d for d in (chunk[2:] if conv else chunk[:-1]) if isinstance(d, int)), weight.shape[1 - made_axis(node)]

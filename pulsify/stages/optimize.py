@@ -17,12 +17,14 @@ from pulsify.rewrites import (
     einsums,
     exponentials,
     first_pulse,
+    flat_rows,
     frame_rows,
     full_rank_scalars,
     lift_convs,
     masks_as_products,
     one_history,
     one_reshape,
+    past_sums,
     plain_norms,
     plain_transposes,
     residual_taps,
@@ -48,8 +50,8 @@ _FASTER = (
 _ROWS = (frame_rows.apply, biases_ahead.apply, sums_of_products.apply, sums_of_convs.apply)
 
 _LAST = (
-    activations_first.apply, window_gathers.apply, exponentials.apply, lift_convs.apply, channel_scales.apply, plain_transposes.apply,
-    full_rank_scalars.apply, first_pulse.apply, one_reshape.apply, drop_dead.apply,
+    past_sums.apply, activations_first.apply, window_gathers.apply, exponentials.apply, lift_convs.apply, channel_scales.apply, plain_transposes.apply,
+    flat_rows.apply, full_rank_scalars.apply, first_pulse.apply, one_reshape.apply, drop_dead.apply,
 )  # fmt: skip
 
 #: Per level, in the order of application. A ring is faster than a history that moves, and has a counter besides.
