@@ -29,16 +29,22 @@ _NODES, _NUMBER = 6, 2e-4
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
-    """A depthwise convolution at one frame: its past frames, which a Split hands out, its own, and ``weight [K, C]``."""
+    """A depthwise convolution at one frame: its past frames, which a Split hands out, and ``weight [K, C]``."""
 
     split: ir.Node
     past: ir.Value
-    now: ir.Value
     weight: np.ndarray
     bias: np.ndarray | None
     out: ir.Value
     #: From the node that joins the window to the one that makes ``out``.
     nodes: tuple[ir.Node, ...]
+
+    @property
+    def now(self) -> ir.Value:
+        """Its own frame, which may be what the layer before it makes."""
+        wire = self.nodes[0].inputs[1]
+        assert wire is not None
+        return wire
 
     @property
     def axis(self) -> int:
@@ -87,15 +93,15 @@ def _layers(split: ir.Node) -> Iterator[_Layer]:
         ones = array(total.inputs[0])
         if ones is None or ones.shape != (1, len(weight)) or np.any(ones != 1) or total.inputs[1] is not times.outputs[0] or total.attributes:
             continue
-        now, bias, last = join.inputs[1], array(total.inputs[2]) if len(total.inputs) > 2 else None, total
-        if now is None or (len(total.inputs) > 2 and (bias is None or bias.shape != weight.shape[1:])):
+        bias, last = array(total.inputs[2]) if len(total.inputs) > 2 else None, total
+        if len(total.inputs) > 2 and (bias is None or bias.shape != weight.shape[1:]):
             continue
         add = reader(total.outputs[0])
         if bias is None and add is not None and add.op_type == "Add":
             added = next((a for v in add.inputs if (a := array(v)) is not None), None)
             if added is not None and added.shape == weight.shape[1:]:
                 bias, last = added, add
-        yield _Layer(split, past, now, weight, bias, last.outputs[0], tuple(dict.fromkeys((join, times, total, last))))
+        yield _Layer(split, past, weight, bias, last.outputs[0], tuple(dict.fromkeys((join, times, total, last))))
 
 
 def _together(rows: Rows, layers: list[_Layer]) -> None:

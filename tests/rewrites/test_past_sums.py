@@ -42,7 +42,8 @@ def test_layers(data: st.DataObject) -> None:
     others = []
     for _ in range(data.draw(st.integers(2, 5), "layers")):
         k, d = draw([2, 2, 3, 3, 5], "kernel"), draw([1, 1, 2, 4], "dilation")
-        x = g(draw(["Relu", "Tanh", "Sin"], "before"), y)
+        before = draw(["Relu", "Tanh", "Sin", ""], "before")
+        x = g(before, y) if before else y
         y = depthwise(g, x, k, d, data.draw(st.booleans(), "bias"), draw([0, 0, 0, d], "after"))
         kind = draw(["residual", "dense", "activated", "alone", "twice"], "behind")
         if kind == "residual":
@@ -71,6 +72,17 @@ def test_one_sum_for_all(batch: int | str) -> None:
         count = kinds(check(g.model(y), pulses=(1,)))
     assert (count["Mul"], count["ReduceSum"], count["Add"]) == (7, 1, 7)
     assert count["Concat"] == 1 and not count["Gemm"] + count["MatMul"]
+
+
+@pytest.mark.parametrize("batch", [1, "N"])
+def test_behind_each_other(batch: int | str) -> None:
+    """What one layer makes is the frame of the next."""
+    g = G()
+    y = g("Tanh", g.input("x", [batch, 4, "S"]))
+    for _ in range(3):
+        y = depthwise(g, y, 3)
+    with in_rows(), mock.patch.object(past_sums, "_pays", lambda layers: True):
+        assert kinds(check(g.model(y), pulses=(1,)))["ReduceSum"] == 1
 
 
 def test_kernels_apart() -> None:
