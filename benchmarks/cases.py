@@ -10,12 +10,12 @@ from pathlib import Path
 import onnx
 import onnx_ir as ir
 
-from models import chain, conformer, crn, hifigan, wavenet
+from models import chain, conformer, crn, depthwise, hifigan, wavenet
 from models.real import CASES, Case, available, path_of
 from pulsify.adapt import adapt
 from pulsify.stages.load import AxisSpec, read
 
-__all__ = ["OWN", "Entry", "entries"]
+__all__ = ["MORE", "OWN", "Entry", "entries"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,13 @@ OWN = (
     Entry("conformer-rms", partial(conformer.build, rms=True)),
 )
 
+#: What the table leaves out: several recordings at a time, and depthwise convolutions.
+MORE = (
+    Entry("wavenet-batch", partial(wavenet.build, batch=True)),
+    Entry("tcn", depthwise.tcn),
+    Entry("tcn-batch", partial(depthwise.tcn, batch="N")),
+)
+
 
 def _batch(case: Case) -> onnx.ModelProto | Path:
     """The batch model as all contenders get it: what only we can do on the way, such as --unbake, is done before."""
@@ -55,8 +62,8 @@ def _real() -> Iterator[Entry]:
 
 
 def entries(names: Sequence[str] = (), real: bool = True) -> list[Entry]:
-    """The entries of those names, or all. ValueError on an unknown name."""
-    known = {e.name: e for e in (*OWN, *_real())}
+    """The entries of those names, or all of the table. ValueError on an unknown name."""
+    known = {e.name: e for e in (*OWN, *MORE, *_real())}
     unknown = [n for n in names if n not in known]
     if unknown:
         raise ValueError(f"no model {', '.join(unknown)}; there are {', '.join(known)}")

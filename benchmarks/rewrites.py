@@ -26,6 +26,7 @@ from pulsify.stages._counters import Counters
 #: Models, and their pulses in the least legal one.
 MODELS = {
     **dict.fromkeys(("wavenet", "chain-64", "chain-128", "hifigan", "crn", "conformer", "conformer-rms", "fsmn_vad", "dtln_1", "pulsevad_teacher"), (1, 8, 64)),
+    **dict.fromkeys(("wavenet-batch", "tcn", "tcn-batch"), (1, 8, 64)),
     **dict.fromkeys(("gigaam_v3_conv", "resample_44_16", "wespeaker", "swift_f0"), (1, 8, 64)),
 }
 

@@ -82,7 +82,7 @@ def as_rows(p: Product, readers: int = 1) -> float:
     """A product of rows, where ``readers`` of them share their windows."""
     t = _table()
     if p.batched:
-        more = 0.0 if p.frames == 1 and p.op != "Depthwise" else _BATCHED
+        more = _BATCHED if p.op == "Depthwise" else 0.0 if p.frames == 1 or p.taps == 1 else _BATCHED / readers
         return as_rows(replace(p, batched=False), readers) + more
     if p.op == "Depthwise":
         return _depthwise("rows", p) + (_CUT if p.frames > 1 else 0.0)

@@ -1,7 +1,7 @@
 """What depthwise convolutions take of the past, summed for all layers at once.
 
-At one frame per pulse ``y = sum_k w[k] x[t - d*(K-1-k)] + b`` is ``w[K-1] x[t]`` and a sum over frames that were there before the
-pulse. The histories of layers lie in one state (shared_memory.py): the frames they read, times their weights, summed per layer,
+``y[t] = sum_k w[k] x[t - d*(K-1-k)] + b`` is ``w[K-1] x[t]`` and a sum over frames that were there before the pulse, if that is not
+longer than the dilation d: at one frame always. In row form a pulse is a row then, and a window K of them. The histories of layers lie in one state (shared_memory.py): the frames they read, times their weights, summed per layer,
 biases added, are four nodes for all of them, and a layer is left with a product and a sum per channel. It neither joins its window
 nor, with a batch, shapes it.
 """
@@ -29,7 +29,7 @@ _NODES, _NUMBER = 6, 2e-4
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
-    """A depthwise convolution at one frame: its past frames, which a Split hands out, and ``weight [K, C]``."""
+    """A depthwise convolution: its K - 1 past rows, which a Split hands out, and ``weight [K, C]``, C being all in a row."""
 
     split: ir.Node
     past: ir.Value
@@ -41,7 +41,7 @@ class _Layer:
 
     @property
     def now(self) -> ir.Value:
-        """Its own frame, which may be what the layer before it makes."""
+        """Its own row, which may be what the layer before it makes."""
         wire = self.nodes[0].inputs[1]
         assert wire is not None
         return wire

@@ -1,4 +1,4 @@
-"""What depthwise convolutions take of the past, at one frame per pulse: one product and one sum for all of them."""
+"""What depthwise convolutions take of the past: one product and one sum for all of them."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_where_it_pays_for_one_recording(layers: int, kernel: int, channels: int
 
 
 def test_more_frames_stay() -> None:
-    """From two frames on some of what a window reads is in the pulse."""
+    """In a pulse longer than the dilation a window reads what is before the pulse and several frames of it."""
     g = G()
     y = g.input("x", ["N", 4, "S"])
     for _ in range(3):
