@@ -1,9 +1,9 @@
 """What depthwise convolutions take of the past, summed for all layers at once.
 
 ``y[t] = sum_k w[k] x[t - d*(K-1-k)] + b`` is ``w[K-1] x[t]`` and a sum over frames that were there before the pulse, if that is not
-longer than the dilation d: at one frame always. In row form a pulse is a row then, and a window K of them. The histories of layers lie in one state (shared_memory.py): the frames they read, times their weights, summed per layer,
-biases added, are four nodes for all of them, and a layer is left with a product and a sum per channel. It neither joins its window
-nor, with a batch, shapes it.
+longer than the dilation d: at one frame always. In row form a pulse is a row then, and a window K of them. The histories of layers
+lie in one state (shared_memory.py): the frames they read, times their weights, summed per layer, biases added, are four nodes for
+all of them, and a layer is left with a product and a sum per channel. It neither joins its window nor, with a batch, shapes it.
 """
 
 from __future__ import annotations
