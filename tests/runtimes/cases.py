@@ -67,6 +67,8 @@ class Case:
 
 CASES = (
     Case("wavenet", wavenet.build, "S", 4, 403),
+    Case("wavenet_batch", lambda: wavenet.build(batch=True), "S", 1, 203),
+    Case("tcn_batch", lambda: depthwise.tcn(8, 16, depth=3, batch="N"), "S", 1, 29),
     Case("crn", crn.build, "S", 4, 61),
     Case("hifigan", hifigan.build, "S", 2, 31),
     Case("conformer", lambda: conformer.build(16, 2, rms=True), "S", 4, 41),
