@@ -8,10 +8,12 @@ from unittest import mock
 import numpy as np
 import onnx
 import onnx_ir as ir
+import onnxruntime as ort
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pulsify import StreamBatch
 from pulsify.api import Conversion
 from pulsify.dim import sym
 from pulsify.rewrites import flat_rows, frame_rows
@@ -137,6 +139,20 @@ def test_masks_of_one_frame() -> None:
     assert kinds(c)["Gemm"] == 2 and not kinds(c)["MatMul"]
     (mask,) = [n for n in c.model.graph.node if n.op_type == "Mul"]
     assert mask.input[1] in {o for n in c.model.graph.node for o in n.output}
+    run = ort.InferenceSession(g.model(y).SerializeToString())
+    streams, rng = StreamBatch(c.model.SerializeToString()), np.random.default_rng(0)
+    waves = [rng.standard_normal((1, 4, n)).astype(np.float32) for n in (9, 4, 6)]
+    rows = [streams.add() for _ in waves]
+    parts: list[list[np.ndarray]] = [[] for _ in waves]
+    for at in range(9):
+        fed = {row: {"x": x[:, :, at : at + 1]} for row, x in zip(rows, waves, strict=True) if at < x.shape[2]}
+        for row, made in streams.feed(fed).items():
+            parts[rows.index(row)].append(*made.values())
+        for k, x in enumerate(waves):
+            if at == x.shape[2] - 1:
+                parts[k].append(*streams.finish(rows[k]).values())
+    for x, got in zip(waves, parts, strict=True):
+        np.testing.assert_allclose(np.concatenate(got, axis=2), run.run(None, {"x": x})[0], atol=1e-5)
 
 
 def test_residual_within_the_product() -> None:
