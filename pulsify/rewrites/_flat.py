@@ -16,7 +16,7 @@ import onnx_ir as ir
 
 from pulsify.dim import sym
 from pulsify.facts import WireFact
-from pulsify.graph import DOMAIN, Graph
+from pulsify.graph import DOMAIN, Graph, tensor
 from pulsify.rewrites._held import Shape, axis_of, parts_of, sizes
 from pulsify.rewrites._row_form import FLOATS, array, attributes
 from pulsify.rewrites._row_ops import POINTWISE, REDUCE
@@ -62,6 +62,8 @@ def _form(g: Graph, node: ir.Node, shapes: dict[ir.Value, Shape]) -> Flat | None
     if node.op_type in ("Softmax", "LogSoftmax", "LayerNormalization"):
         if axis_of(node, rank, -1) != rank - 1 or any(v.uses() or v.is_graph_output() for v in node.outputs[1:]):
             return None
+        if any(v is not None and len(g.facts[v].shape or (0, 0)) > 1 for v in node.inputs[1:]):
+            return None  # scale and bias line up with all axes
         return _same(node, (x,), axis=-1)
     if node.op_type in REDUCE:
         axes = array(node.inputs[1]) if len(node.inputs) > 1 else None
@@ -156,7 +158,7 @@ def _unstack(node: ir.Node, shape: Shape) -> Flat | None:
 
 def _mask(g: Graph, node: ir.Node, shapes: dict[ir.Value, Shape]) -> Flat | None:
     x = node.inputs[0]
-    if x is None or g.batch is None or len(node.inputs) != 1 or node.attributes.get_int("axis") != 1:
+    if x is None or g.batch is None or len(node.inputs) != 1 or node.attributes.get_int("axis") != 1 or tensor(node, "value").size != 1:
         return None
     shape = shapes.get(x)
     if shape is None or len(shape) != 3 or shape[0] != sym(g.batch) or shape[1] != 1:

@@ -13,7 +13,7 @@ import onnx_ir as ir
 
 from pulsify.dim import DimLike, sym
 from pulsify.graph import DOMAIN, Graph
-from pulsify.rewrites._row_form import array
+from pulsify.rewrites._row_form import array, depends_on_sizes
 from pulsify.rewrites._row_ops import POINTWISE, REDUCE
 
 __all__ = ["Shape", "axis_of", "held", "parts_of", "sizes"]
@@ -23,8 +23,9 @@ Shape = tuple[DimLike | None, ...]
 
 
 def held(g: Graph) -> dict[ir.Value, Shape]:
-    """The wires of three and more axes whose last one has a known size."""
+    """The wires of three and more axes whose last one has a known size, but for those behind a Squeeze that may take any."""
     found: dict[ir.Value, Shape] = {}
+    unsure: set[ir.Value | None] = set()
 
     def keep(v: ir.Value, shape: Shape | None) -> None:
         if shape is not None and len(shape) > 2 and isinstance(shape[-1], int):
@@ -33,6 +34,9 @@ def held(g: Graph) -> dict[ir.Value, Shape]:
     for v in g.graph.inputs:
         keep(v, _declared(g, v))
     for node in g.graph:
+        if depends_on_sizes(g, node) or not unsure.isdisjoint(node.inputs):
+            unsure.update(node.outputs)
+            continue
         told: list[Shape] | None = None
         for k, v in enumerate(node.outputs):
             shape = _declared(g, v)

@@ -12,7 +12,7 @@ import onnx_ir as ir
 from pulsify.graph import Graph
 from pulsify.rewrites._rows import Rows, RowView, row_view
 
-__all__ = ["ACTIVATIONS", "FLOATS", "Form", "Product", "array", "attributes", "lone", "one", "reader", "same_frames"]
+__all__ = ["ACTIVATIONS", "FLOATS", "Form", "Product", "array", "attributes", "depends_on_sizes", "lone", "one", "reader", "same_frames"]
 
 #: Activations that onnxruntime computes within a Gemm, most of them within a Conv, too.
 ACTIVATIONS = ("Elu", "HardSigmoid", "LeakyRelu", "Relu", "Selu", "Sigmoid", "Softplus", "Softsign", "Tanh", "ThresholdedRelu")
@@ -81,3 +81,9 @@ def same_frames(x: RowView, y: RowView) -> bool:
 
 def attributes(node: ir.Node) -> dict[str, Any]:
     return {a.name: a for a in node.attributes.values()}
+
+
+def depends_on_sizes(g: Graph, node: ir.Node) -> bool:
+    """A Squeeze that names no axes takes away that of the batch, too, where there is one recording."""
+    named = len(node.inputs) > 1 and node.inputs[1] is not None
+    return node.op_type == "Squeeze" and not named and any(not isinstance(d, int) for d in g.chunks.get(node.outputs[0], (None,)))

@@ -106,8 +106,7 @@ class _Flatten:
                 continue
             made = self._plus(node) if node in self.addends else form.build(rows, [self._matrix(v) for v in form.reads])
             for old, new in zip(node.outputs, made, strict=True):
-                new.type = ir.TensorType(g.facts[old].dtype)
-                if new not in g.facts:
+                if old in g.facts and new not in g.facts:
                     rows._loose(new, old)
                 self.flat[old] = new
         for node in list(g.graph):
@@ -171,19 +170,10 @@ class _Flatten:
 
     def _leave(self, old: ir.Value) -> None:
         """Whoever is outside reads the wire as it was."""
-        g, rows = self.g, self.rows
+        rows = self.rows
         if not old.uses() and not old.is_graph_output():
             return
         target = sizes(self.shapes[old])
         assert target is not None
-        name = old.name
-        (out,) = rows.node("Reshape", [self.flat[old], rows.const(target)], f"{name}.frames")
-        for known in (g.facts, g.regions, g.chunks):
-            if old in known:
-                known[out] = known[old]  # type: ignore[index,assignment]
-        out.type, out.shape = ir.TensorType(g.facts[old].dtype), old.shape
-        ends = old.is_graph_output()
-        old.replace_all_uses_with(out, replace_graph_outputs=True)
-        if ends:
-            old.name = rows.build.unique(f"{name}.old")
-            out.name = name
+        (out,) = rows.node("Reshape", [self.flat[old], rows.const(target)], f"{old.name}.frames")
+        rows.replace(old, out)

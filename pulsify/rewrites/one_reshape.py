@@ -9,6 +9,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from pulsify.graph import Graph
+from pulsify.rewrites._row_form import depends_on_sizes
 from pulsify.rewrites._rows import Rows, each
 
 __all__ = ["apply"]
@@ -26,7 +27,7 @@ def _rewrite(rows: Rows, node: ir.Node) -> bool:
     if between is None or before is None or before.domain or before.op_type not in _SHAPERS or before.inputs[0] is None:
         return False
     x = before.inputs[0]
-    if _depends_on_sizes(g, node):
+    if depends_on_sizes(g, node) or (depends_on_sizes(g, before) and not _told(node)):
         return False
     if _same(g, x, out) and not _between_moves(x, out):
         rows.replace(out, x)
@@ -47,12 +48,6 @@ def _rewrite(rows: Rows, node: ir.Node) -> bool:
             g.forget(v)
         g.graph.remove(gone, safe=True)
     return True
-
-
-def _depends_on_sizes(g: Graph, node: ir.Node) -> bool:
-    """A Squeeze that names no axes takes away that of the batch, too, where there is one recording."""
-    named = len(node.inputs) > 1 and node.inputs[1] is not None
-    return node.op_type == "Squeeze" and not named and any(not isinstance(d, int) for d in g.chunks.get(node.outputs[0], (None,)))
 
 
 def _told(node: ir.Node) -> bool:

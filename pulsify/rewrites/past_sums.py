@@ -15,13 +15,12 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from pulsify.graph import Graph, sort
+from pulsify.graph import DOMAIN, Graph, sort
 from pulsify.rewrites._costs import NODE
 from pulsify.rewrites._row_form import array, reader
 from pulsify.rewrites._rows import Rows
 
 __all__ = ["apply"]
-
 
 #: Nodes for all layers, and microseconds that a number in a window costs to join and to sum up.
 _NODES, _NUMBER = 6, 2e-4
@@ -75,9 +74,12 @@ def _pays(layers: list[_Layer]) -> bool:
 
 
 def _layers(split: ir.Node) -> Iterator[_Layer]:
-    """The convolutions whose past is a part of this Split."""
+    """The convolutions whose past is a part of this Split, if that cuts the rows of a state."""
     cut, axis = array(split.inputs[1]) if len(split.inputs) > 1 else None, split.attributes.get_int("axis", 0)
-    if cut is None:
+    state = split.inputs[0].producer() if split.inputs[0] is not None else None
+    if state is not None and state.op_type in ("Gather", "Slice") and state.inputs[0] is not None:
+        state = state.inputs[0].producer()
+    if cut is None or state is None or state.domain != DOMAIN or len(state.attributes.get_strings("shape", ())) != axis + 2:
         return
     for past, frames in zip(split.outputs, cut, strict=True):
         join = reader(past)

@@ -96,8 +96,8 @@ def _taken(node: ir.Node, axis: int, rank: int, channels: int) -> slice | None:
 
 def _pays(g: Graph, node: ir.Node, weight: np.ndarray, parts: list[_Part]) -> bool:
     """Whether products apart take no longer. With a pulse of dynamic size biases and activations are nodes of their own in any
-    case. A convolution that has no blocks lays out its windows for each part, which costs more than
-    it saves where there are many of them."""
+    case. A convolution that has no blocks lays out its windows for each part, which costs more than it saves where there are many
+    of them."""
     v, readers = node.outputs[0], {n.op_type for p in parts if (n := reader(p.wire)) is not None}
     chunk = g.chunks.get(v)
     if g.pulse is None or not isinstance(g.pulse.size, int) or chunk is None:

@@ -207,6 +207,16 @@ def test_what_broadcasts_over_rows_stays() -> None:
     assert kinds(check(g.model(y), pulses=(2,)))["Mul"] == 1
 
 
+def test_norms_whose_scale_has_all_axes() -> None:
+    """A scale ``[1, 1, C]`` lines up with three axes, not with two; outputs nobody reads are no hindrance."""
+    for shape in ((1, 1, 4), (4,)):
+        g = G()
+        y = g("LayerNormalization", g.input("x", ["N", "S", 4]), g.weight(*shape), g.weight(*shape), n=3)[0]
+        for _ in range(2):
+            y = g("Relu", g("Add", g("MatMul", y, g.weight(4, 4)), g.weight(4)))
+        assert kinds(check(g.model(y), pulses=(1, 3)))["Gemm"] == 2
+
+
 def test_doubles() -> None:
     g = G()
     x = g.input("x", ["N", "S", 4], onnx.TensorProto.DOUBLE)
