@@ -41,8 +41,9 @@ OPTIMIZE = click.option(
     help="Make the pulsed model fast, or its states small, or leave the graph as it is.",
 )  # fmt: skip
 TARGET = click.option(
-    "--target", type=click.Choice(["onnx", "onnxruntime"]), default="onnx", show_default=True,
-    help="Whose operators the pulsed model may use: the standard's, which run everywhere, or onnxruntime's own besides.",
+    "--target", type=click.Choice(["onnx", "onnxruntime", "onnxruntime-native"]), default="onnx", show_default=True,
+    help="Whose operators the pulsed model may use: the standard's, which run everywhere, or onnxruntime's own besides; native: also forms "
+    "that are slow in browsers.",
 )  # fmt: skip
 CHANGES = (
     click.option("--outputs", metavar="A,B", help="Keep these outputs only."),

@@ -29,7 +29,7 @@ Level = Literal["none", "speed", "size"]
 LEVELS: tuple[Level, ...] = get_args(Level)
 
 #: Whose operators the pulsed graph may use: the standard's alone, or a runtime's own besides.
-Target = Literal["onnx", "onnxruntime"]
+Target = Literal["onnx", "onnxruntime", "onnxruntime-native"]
 TARGETS: tuple[Target, ...] = get_args(Target)
 
 

@@ -12,6 +12,7 @@ from benchmarks.cases import OWN, entries
 from benchmarks.contenders import Bound, window
 from benchmarks.pulses import main, rows_of
 from benchmarks.tables import brief, full, lines, summary
+from benchmarks.targets import native_rows
 from benchmarks.targets import rows as targets
 from benchmarks.timing import take_turns
 from pulsify.api import convert
@@ -101,3 +102,5 @@ def test_command_names_what_it_has() -> None:
 def test_operators_of_a_runtime_are_compared() -> None:
     name, pulse, _, chosen, everywhere = next(targets(0.02, (1,)))
     assert (name, pulse) == ("tcn, 64 channels", "1") and (chosen == "-" or float(chosen) > 0) and float(everywhere) > 0
+    name, pulse, us, ratio = next(native_rows(0.02, (1,)))
+    assert (name, pulse) == ("conformer, 512 channels", "1") and float(us) > 0 and float(ratio) > 0

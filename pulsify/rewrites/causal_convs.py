@@ -47,7 +47,7 @@ class _Conv:
 
 
 def apply(g: Graph) -> int:
-    if g.target != "onnxruntime":
+    if g.target == "onnx":
         return 0
     rows = Rows(g)
     found = [(node, conv) for node in g.graph if (conv := _causal(g, node)) is not None and _pays(g, node, conv)]

@@ -11,6 +11,7 @@ from pulsify.graph import Graph
 from pulsify.rewrites import (
     activations_first,
     biases_ahead,
+    blocked_products,
     causal_convs,
     channel_scales,
     drop_dead,
@@ -37,6 +38,7 @@ from pulsify.rewrites import (
     spread_frequencies,
     sums_of_convs,
     sums_of_products,
+    unrolled_recurrences,
     window_gathers,
 )
 
@@ -51,7 +53,7 @@ _ROWS = (frame_rows.apply, biases_ahead.apply, sums_of_products.apply, sums_of_c
 
 _LAST = (
     past_sums.apply, activations_first.apply, window_gathers.apply, exponentials.apply, lift_convs.apply, channel_scales.apply, plain_transposes.apply,
-    flat_rows.apply, full_rank_scalars.apply, first_pulse.apply, one_reshape.apply, drop_dead.apply,
+    flat_rows.apply, unrolled_recurrences.apply, blocked_products.apply, full_rank_scalars.apply, first_pulse.apply, one_reshape.apply, drop_dead.apply,
 )  # fmt: skip
 
 #: Per level, in the order of application. A ring is faster than a history that moves, and has a counter besides.

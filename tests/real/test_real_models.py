@@ -64,6 +64,16 @@ def test_streams_by_operators_of_a_runtime(case: Case) -> None:
     assert done.manifest["state_bytes"] == case.bytes and done.verify().worst <= 1e-5
 
 
+@pytest.mark.parametrize("case", [c for c in CASES if c.name == "nsnet2_48k"], ids=lambda c: c.id)
+def test_streams_by_blocked_convolutions(case: Case) -> None:
+    """Recurrences and products of megabytes: at two frames both, at four the products."""
+    for frames, left in ((1, 0), (2, 0), (4, 2)):
+        done = convert(model(case), axis=case.along, pulse=frames, target="onnxruntime-native")
+        assert sum(n.op_type == "GRU" for n in done.model.graph.node) == left
+        assert sum(n.op_type == "Conv" for n in done.model.graph.node) >= 3
+        assert done.manifest["state_bytes"] == case.bytes and done.verify().worst <= 1e-5
+
+
 @streaming
 def test_streams_at_any_pulse(case: Case) -> None:
     done = convert(model(case), axis=case.along, changes=case.changes)
