@@ -52,7 +52,7 @@ CHANGES = (
         "--state", "states", multiple=True, metavar="IN:OUT",
         help="An input and an output that are a state the author exposed: carried by the pulsed model (repeatable).",
     ),
-    click.option("--unbake", is_flag=True, help="Free Reshapes in which the exporter wrote the length of its example."),
+    click.option("--unbake", is_flag=True, help="Free Reshapes in which the exporter wrote the length of its example; name the axes of a Squeeze."),
     click.option(
         "--length-input", "--length", "lengths", multiple=True, metavar="NAME",
         help="An input that holds the number of frames (repeatable).",

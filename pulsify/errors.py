@@ -56,8 +56,8 @@ class UsageError(PulsifyError):
 
 @dataclass(frozen=True)
 class Repair:
-    """What to do to a ``node``: a ``Reshape`` gets the target ``values``, or becomes a ``Transpose`` with that permutation; of
-    a ``Slice``, end number ``values[0]`` becomes ``values[1]``."""
+    """What to do to a ``node``: a ``Reshape`` gets the target ``values``, or becomes a ``Transpose`` with that permutation; a
+    ``Squeeze`` gets those axes; of a ``Slice``, end number ``values[0]`` becomes ``values[1]``."""
 
     node: str
     op: str
@@ -67,7 +67,7 @@ class Repair:
 class Refusal(PulsifyError):
     """The model cannot be pulsified as asked. Names the node, the axis, the reason and the remedy.
 
-    ``repair`` is what would cure a Reshape that has the length of time baked in, where that can be told; ``baked`` tells
+    ``repair`` is what would cure a Reshape that has the length of time baked in, or a Squeeze that names no axes; ``baked`` tells
     that a stream met a fixed number of frames.
     """
 

@@ -2,7 +2,8 @@
 
 A repair is a guess at what the author meant, right at the length the file has, and only made when asked for: a Reshape
 target that holds the length (ops/_unbake.py tells which), or a Slice that keeps the first N frames of a stream, N being
-the file's length less a few, where the result then meets something as long as the stream. It keeps all but the last few.
+the file's length less a few, where the result then meets something as long as the stream. It keeps all but the last few. A Squeeze
+that names no axes gets those that are always 1 long.
 """
 
 from __future__ import annotations
@@ -76,6 +77,8 @@ def _crop(g: Graph, node: ir.Node) -> Repair | None:
 def _repaired(source: Source, repair: Repair) -> Source:
     model = normalize(source)
     node = next(n for n in model.graph if n.name == repair.node)
+    if repair.op == "Squeeze":
+        return replace(source, model=model, edited=True, notes=(*source.notes, _named(model.graph, node, repair)))
     at = 2 if repair.op == "Slice" else 1
     target = node.inputs[at]
     assert target is not None and target.const_value is not None
@@ -96,6 +99,14 @@ def _repaired(source: Source, repair: Repair) -> Source:
         node.replace_input_with(at, build.const(repair.values, f"{node.outputs[0].name}.shape"))
         note = f"unbaked node {node.name!r}: Reshape to {numbers} is now Reshape to {list(repair.values)}"
     return replace(source, model=model, edited=True, notes=(*source.notes, note))
+
+
+def _named(graph: ir.Graph, node: ir.Node, repair: Repair) -> str:
+    """Give a Squeeze its axes; what was done."""
+    build = NodeBuilder(graph, set(graph.initializers))
+    node.resize_inputs(2)
+    node.replace_input_with(1, build.const(repair.values, f"{node.outputs[0].name}.axes"))
+    return f"unbaked node {node.name!r}: Squeeze is now Squeeze of axes {list(repair.values)}"
 
 
 def _keeps(end: int) -> str:

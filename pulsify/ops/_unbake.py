@@ -1,4 +1,5 @@
-"""Reshapes that have the file's own length of time baked in, and what would cure them.
+"""Nodes that are right at the lengths the file has alone, Reshapes that have the length of time baked in above all, and what
+would cure them.
 
 A repair is a guess at what the author meant, right at the length the file has; only ``--unbake`` asks for it, and
 verification then compares with the repaired model.
@@ -108,7 +109,8 @@ def refuse_with_repair(n: NodeView, why: str, repair: Repair | None, hint: str, 
     """Refuse, telling of the repair there is."""
     hints = [hint]
     if repair is not None:
-        hints.insert(0, f"--unbake, which makes it a {repair.op} to [{', '.join(map(str, repair.values))}]")
+        way = "of axes" if repair.op == "Squeeze" else "to"
+        hints.insert(0, f"--unbake, which makes it a {repair.op} {way} [{', '.join(map(str, repair.values))}]")
     try:
         n.refuse(why, axis=axis, hint=hints)
     except Refusal as e:

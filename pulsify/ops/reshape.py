@@ -14,6 +14,7 @@ from typing import NoReturn
 import numpy as np
 
 from pulsify.dim import Dim, DimLike, exact_div, floor, split_rows, symbols_of
+from pulsify.errors import Repair
 from pulsify.facts import Elems, Fill, Iota, Need, Plan, Shape, Stream, Value, Window, WireFact
 from pulsify.ops._families import AxisMap, AxisRule, product
 from pulsify.ops._rule import NodeView, Rule, register
@@ -69,11 +70,32 @@ class Squeeze(AxisMover):
     def sources(self, n: NodeView) -> list[int | None]:
         shape = n.shape(0)
         axes = n.ints_attr_or_input("axes", 1)
-        gone = {a for a, d in enumerate(shape) if d == 1} if axes is None else {n.axis(a, len(shape)) for a in axes}
+        if axes is None:
+            return self._unnamed(n)
+        gone = {n.axis(a, len(shape)) for a in axes}
         for a in gone:
             if shape[a] != 1 and (not isinstance(shape[a], Dim) or n.symbol in symbols_of(shape[a])):
                 n.refuse(f"it squeezes axis {a}, which is {shape[a]} long", axis=a)
         return [a for a in range(len(shape)) if a not in gone]
+
+
+    def _unnamed(self, n: NodeView) -> list[int | None]:
+        """Without axes it takes away whatever is 1 long: of a stream, that must be known beforehand."""
+        shape, time = n.shape(0), n.streaming(0)
+        kept: list[int | None] = [a for a, d in enumerate(shape) if d != 1]
+        for a, d in enumerate(shape):
+            if not time or not isinstance(d, Dim):
+                continue
+            if a not in time or not n.assume.ge(d, 2, n.name):
+                named = tuple(k for k in range(len(shape)) if k not in kept)
+                refuse_with_repair(
+                    n,
+                    f"it names no axes, and takes away axis {a}, {d} long, wherever that is 1",
+                    Repair(n.name, "Squeeze", named),
+                    f"give it the axes {list(named)}",
+                    axis=a,
+                )
+        return kept
 
 
 class Unsqueeze(AxisMover):

@@ -1,6 +1,7 @@
 """Write shape arguments that are known as constants, so that the arithmetic behind them is dead.
 
-A Reshape target copies axes (0) and leaves one open (-1); a Slice counts from the end or runs to it (2^63 - 1).
+A Reshape target copies axes (0) and leaves one open (-1); a Slice counts from the end or runs to it (2^63 - 1); a Squeeze of a
+stream names its axes, as a pulse may be one frame long.
 """
 
 from __future__ import annotations
@@ -121,4 +122,18 @@ def _from_end(v: DimLike, length: DimLike, end: bool = False) -> DimLike:
     return v
 
 
-_HANDLERS = {"Reshape": _reshape, "Expand": _expand, "Slice": _slice}
+def _squeeze(edit: Editor, node: ir.Node) -> int:
+    (x, *axes), g = node.inputs, edit.g
+    fact = g.fact(x)
+    if any(v is not None for v in axes) or x is None or fact is None or not fact.time_axes(g.symbol):
+        return 0
+    assert fact.shape is not None
+    named = [a for a, d in enumerate(fact.shape) if d == 1]
+    if named:
+        edit.become(node, "Squeeze", [x, edit.const(named, f"{node.outputs[0].name}.axes")])
+    else:
+        edit.become(node, "Identity", [x])  # no axes, written down, would be all that are 1 long
+    return 1
+
+
+_HANDLERS = {"Squeeze": _squeeze, "Reshape": _reshape, "Expand": _expand, "Slice": _slice}

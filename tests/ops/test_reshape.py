@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pulsify.adapt import Changes
 from pulsify.api import convert
 from pulsify.errors import Refusal
 from tests.contexts import batches, build, contexts, pulses, verify
@@ -43,6 +44,33 @@ def test_squeeze(axes: list[int] | None, context: str, at: Any, old: bool) -> No
     verify(
         op, [1, 2, "S", 1], context, at, axis=2, out=2 - (0 in gone), rank=4 - len(gone), opset=12 if old else 18,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("opset", [12, 18])
+@pytest.mark.parametrize("shape", [[1, 2, "S", 1], [2, "S"], ["S", 1]])
+def test_squeeze_that_names_no_axes(shape: list[Any], opset: int) -> None:
+    """A pulse may be one frame long, and a stream is not: that would have an axis less."""
+    g = G(opset=opset)
+    model = g.model(g("Squeeze", g("Tanh", g.input("x", shape))))
+    c = check(model, pulses=(1, 2, "P"))
+    assert [(s.text, s.least) for s in c.batch.assume.binding()] == [("S >= 2", 2)]
+
+
+def test_squeeze_of_an_axis_that_may_be_one() -> None:
+    """What it takes away depends on the size of the batch, whatever the stream is."""
+    g = G()
+    model = g.model(g("Squeeze", g("Conv", g.input("x", ["N", 1, "S", 4]), g.weight(3, 1, 3, 4), pads=[2, 0, 0, 0])))
+    with pytest.raises(Refusal) as e:
+        convert(model, axis="S", pulse=1)
+    assert e.value.render().splitlines()[1:] == [
+        "  why:  it names no axes, and takes away axis 0, N long, wherever that is 1",
+        "  wire: conv_2 [N, 3, S, 1], time axis 2",
+        "  try:  --unbake, which makes it a Squeeze of axes [3]",
+        "  try:  give it the axes [3]",
+    ]
+    c = convert(model, axis="S", pulse=1, changes=Changes(unbake=True))
+    c.verify()
+    assert list(c.graph.notes) == ["unbaked node 'n_squeeze_3': Squeeze is now Squeeze of axes [3]"]
 
 
 @given(axes=st.sampled_from([[0], [1], [-1], [0, 2], [-2, 0], [2, 3]]), context=contexts, at=pulses(), old=st.booleans())
