@@ -8,9 +8,11 @@ import time
 import onnx
 import pytest
 
+from pulsify import pipeline
 from pulsify.api import convert
 from pulsify.errors import UsageError
 from pulsify.pipeline import resting_collector
+from tests.contract_check import check
 from tests.graphs import G
 
 
@@ -90,3 +92,40 @@ def test_the_collector_is_left_as_it_was() -> None:
         finally:
             gc.enable()
     assert seen == [False, False]
+
+
+def test_what_a_conversion_made_is_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small collection behind it goes through nothing; what is left of many is looked at in the end."""
+    model = chain(20, False)
+    gc.collect()
+    kept = convert(model, axis="S", pulse=4)
+    young = {id(o) for o in gc.get_objects(generation=0)}
+    assert kept.manifest["pulse"] == 4 and not any(id(n) in young for n in kept.graph.graph)
+    seen = []
+    monkeypatch.setattr(gc, "collect", lambda: seen.append(1))
+    monkeypatch.setattr(pipeline, "_unseen", 0)
+    monkeypatch.setattr(pipeline, "_MOST_UNSEEN", 10_000)
+    for _ in range(20):
+        convert(model, axis="S", pulse=4)
+    assert 0 < len(seen) < 20
+
+
+def test_what_the_caller_froze_stays_frozen() -> None:
+    gc.freeze()
+    try:
+        frozen = gc.get_freeze_count()
+        convert(chain(2, False), axis="S", pulse=4)
+        assert frozen - 100 < gc.get_freeze_count() <= frozen
+    finally:
+        gc.unfreeze()
+
+
+def test_masks_that_one_wide_node_reads() -> None:
+    """Layers padded on both sides, their histories in one state: each mask stands in a Concat of all."""
+    g = G()
+    y = g.input("x", [1, 4, "S"])
+    for _ in range(40):
+        small = g.const(g.rng.standard_normal((4, 4, 3)) * 0.1, "float32")
+        y = g("Tanh", g("Add", g("Conv", y, small, pads=[1, 1]), y))
+    c = check(g.model(y), pulses=(4,), lengths=(1, 5, 90, 131))
+    assert max(len(n.input) for n in c.model.graph.node if n.op_type == "Concat") > 32

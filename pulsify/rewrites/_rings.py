@@ -19,10 +19,11 @@ class Ring(Memory):
         rows = self.rows
         asked = [(taps, i) for taps, group in self.asked.items() for i, _ in group]
         index = np.concatenate([i.reshape(-1) for _, i in asked])
-        owner = np.concatenate([np.full(s.history, k) for k, s in enumerate(self.sources)])[index]
+        begins = np.array([s.at for s in self.sources])
+        owner = np.searchsorted(begins, index, side="right") - 1
         kept = [np.arange(max(0, s.view.frames - s.history), s.view.frames) for s in self.sources]
         who = np.concatenate([owner, *(np.full(len(k), i) for i, k in enumerate(kept))])
-        frame = np.concatenate([index - np.array([s.at for s in self.sources])[owner], *kept])
+        frame = np.concatenate([index - begins[owner], *kept])
         where = self._where(frame, who)
         read, self.written = rows.node("Split", [where, rows.const([len(index), len(who) - len(index)], stem="rows")], f"{self.state.id}.rows", 2, axis=0)
         (wire,) = rows.node("Gather", [self.past, read], f"{self.state.id}.read", axis=0)

@@ -27,6 +27,10 @@ _WHERE = {"FLOAT", "DOUBLE", "INT64", "INT32", "UINT8", "STRING", "FLOAT16"}
 _VIA = {"BOOL": ir.DataType.UINT8, "UINT64": ir.DataType.INT64, "UINT32": ir.DataType.INT64, "BFLOAT16": ir.DataType.FLOAT}
 
 
+#: From so many inputs on, replacing them one by one is slow.
+_WIDE = 32
+
+
 def emit(g: Graph) -> Graph:
     """Lower the pulsed graph and write its interface."""
     _Emitter(g).run()
@@ -65,6 +69,8 @@ class _Emitter:
         contract.write(g, self.counters.valid_frames)
 
     def _swap(self, node: ir.Node, outputs: list[ir.Value]) -> None:
+        if len(outputs) == 1 and any(len(user.inputs) > _WIDE for user, _ in node.outputs[0].uses()) and self._turned(node, outputs[0]):
+            return
         for old, new in zip(node.outputs, outputs, strict=True):
             name = old.name
             was_output = old.is_graph_output()
@@ -77,6 +83,22 @@ class _Emitter:
             self.g.rename(old, new)
             old.replace_all_uses_with(new, replace_graph_outputs=True)
         self.g.graph.remove(node, safe=True)
+
+    def _turned(self, node: ir.Node, new: ir.Value) -> bool:
+        """Turn the node into the one that makes ``new``, if that is new indeed: its readers stay as they are."""
+        made, out = new.producer(), node.outputs[0]
+        if made is None or len(made.outputs) != 1 or new.uses() or new.is_graph_output() or out.is_graph_output():
+            return False
+        inputs, name = list(made.inputs), new.name
+        node.op_type, node.domain, node.name = made.op_type, made.domain, made.name
+        node.attributes.clear()
+        node.attributes.update(made.attributes)
+        self.g.graph.remove(made, safe=True)
+        node.resize_inputs(len(inputs))
+        for k, v in enumerate(inputs):
+            node.replace_input_with(k, v)
+        out.name, out.type = name, new.type or out.type
+        return True
 
     def _delay(self, node: ir.Node) -> None:
         slot = self.slots[node.name or ""]
