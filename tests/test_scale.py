@@ -123,9 +123,9 @@ def test_what_the_caller_froze_stays_frozen() -> None:
 def test_masks_that_one_wide_node_reads() -> None:
     """Layers padded on both sides, their histories in one state: each mask stands in a Concat of all."""
     g = G()
-    y = g.input("x", [1, 4, "S"])
+    y = g.input("x", [1, 8, "S"])
     for _ in range(40):
-        small = g.const(g.rng.standard_normal((4, 4, 3)) * 0.1, "float32")
-        y = g("Tanh", g("Add", g("Conv", y, small, pads=[1, 1]), y))
+        small = g.const(g.rng.standard_normal((8, 8, 3)) * 0.05, "float32")
+        y = g("Add", g("Relu", g("Conv", y, small, pads=[1, 1])), y)
     c = check(g.model(y), pulses=(4,), lengths=(1, 5, 90, 131))
     assert max(len(n.input) for n in c.model.graph.node if n.op_type == "Concat") > 32
