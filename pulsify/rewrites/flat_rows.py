@@ -118,6 +118,11 @@ class _Flatten:
                 self._leave(v)
                 g.forget(v)
             g.graph.remove(node, safe=True)
+        for v in self.flat:
+            maker = v.producer()
+            if _is_shaped(v) and maker.graph is not None and not v.uses() and not v.is_graph_output():  # type: ignore[union-attr]
+                g.forget(v)
+                g.graph.remove(maker, safe=True)  # type: ignore[arg-type]
 
     def _plus(self, add: ir.Node) -> list[ir.Value]:
         product, other = self.addends[add]

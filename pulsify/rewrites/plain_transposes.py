@@ -1,4 +1,5 @@
-"""A Transpose over axes of length 1 and over neighbours that stay together, as the move of one axis that it is.
+"""A Transpose over axes of length 1 and over neighbours that stay together, as the move of one axis that it is, or as the Reshape
+if it moves axes of length 1 alone: of a batch that is not known, too, where there is one frame per pulse.
 
 Runtimes have a fast path for moving one axis and copy element by element otherwise, counting axes of length 1:
 ``[1, 1, 64, 128]`` with perm (0, 3, 2, 1) takes onnxruntime 27 us. With those axes left out by a Reshape, which moves no data,
@@ -89,6 +90,10 @@ def _rewrite(rows: Rows, node: ir.Node) -> bool:
     if shape is None or sum(not isinstance(d, int) for d in shape) > 1:
         return False
     perm = tuple(node.attributes.get_ints("perm", ()) or reversed(range(len(shape))))
+    if _rising([a for a in perm if shape[a] != 1]):
+        rows.replace(out, _shaped(rows, x, [shape[a] for a in perm], f"{out.name}.shaped"))
+        g.graph.remove(node, safe=True)
+        return True
     found = plain(shape, perm)
     if found is None:
         return False

@@ -68,3 +68,15 @@ def test_moved_products_stay_products() -> None:
     h = g("Relu", g("MatMul", g.input("x", [1, "S", 8]), g.weight(8, 16)))
     c = check(g.model(g("Transpose", g("MatMul", h, g.weight(16, 16)), perm=[0, 2, 1])), pulses=(1, 4))
     assert [n.op_type for n in c.model.graph.node if n.op_type in ("Gemm", "MatMul", "Transpose")] == ["Gemm", "MatMul", "Transpose"]
+
+
+def test_one_frame_of_any_batch_does_not_move() -> None:
+    """Between rows of recordings and frames of a recurrence there are Reshapes then, and those are one."""
+    g = G()
+    y = g("Transpose", g("MatMul", g.input("x", ["N", "S", 4]), g.weight(4, 8)), perm=[1, 0, 2])
+    y = g("GRU", y, g.weight(1, 12, 8), g.weight(1, 12, 4), n=2, hidden_size=4)[0]
+    y = g("MatMul", g("Transpose", g("Squeeze", y, g.ints(1)), perm=[1, 0, 2]), g.weight(4, 3))
+    model = g.model(g("Relu", y))
+    found = {pulse: [n.op_type for n in check(model, pulses=(pulse,)).model.graph.node] for pulse in (1, 2)}
+    assert "Transpose" not in found[1] and found[2].count("Transpose") == 2
+    assert "Squeeze" not in found[1] and found[1].count("Reshape") == 3
