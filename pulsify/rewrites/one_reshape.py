@@ -1,7 +1,7 @@
 """Of nodes behind each other that only say how the same numbers are shaped, the last one tells.
 
 A Reshape, Squeeze, Unsqueeze or Flatten behind another one reads what that one reads; one that gives back the shape it began
-with is nothing. At one frame per pulse most of what moves axes is of this kind: a third of the nodes of a DeepFilterNet decoder.
+with is nothing, and so is one that tells the shape there is. At one frame per pulse most of what moves axes is of this kind: a third of the nodes of a DeepFilterNet decoder.
 """
 
 from __future__ import annotations
@@ -23,6 +23,10 @@ def apply(g: Graph) -> int:
 
 def _rewrite(rows: Rows, node: ir.Node) -> bool:
     g, between, out = rows.g, node.inputs[0], node.outputs[0]
+    if between is not None and _same(g, between, out) and not depends_on_sizes(g, node) and not _between_moves(between, out):
+        rows.replace(out, between)
+        g.graph.remove(node, safe=True)
+        return True
     before = None if between is None or between.is_graph_output() or len(between.uses()) > 1 else between.producer()
     if between is None or before is None or before.domain or before.op_type not in _SHAPERS or before.inputs[0] is None:
         return False
