@@ -61,8 +61,11 @@ def _told(node: ir.Node) -> bool:
 
 
 def _same(g: Graph, x: ir.Value, out: ir.Value) -> bool:
+    """Whether both wires hold the same; an output of the model also tells which of its axes is time."""
     shape = g.chunks.get(x)
-    return shape is not None and shape == g.chunks.get(out) and sum(not isinstance(d, int) for d in shape) <= 1
+    if shape is None or shape != g.chunks.get(out) or sum(not isinstance(d, int) for d in shape) > 1:
+        return False
+    return not out.is_graph_output() or g.regions.get(x) == g.regions.get(out)
 
 
 def _between_moves(x: ir.Value, out: ir.Value) -> bool:
