@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -20,13 +20,17 @@ __all__ = ["MORE", "OWN", "Entry", "entries"]
 
 @dataclass(frozen=True)
 class Entry:
-    """One batch model, its time axis, and a pulse that is legal for it."""
+    """One batch model, its time axis, a pulse that is legal for it, and what it is converted for."""
 
     name: str
     batch: Callable[[], onnx.ModelProto | Path]
     axis: tuple[str, ...] = ("S",)
     legal: int = 1
+    target: str = "onnx"
 
+
+#: Behind a name: converted for onnxruntime where it runs natively.
+NATIVE = "/native"
 
 OWN = (
     Entry("wavenet", wavenet.build),
@@ -62,9 +66,11 @@ def _real() -> Iterator[Entry]:
 
 
 def entries(names: Sequence[str] = (), real: bool = True) -> list[Entry]:
-    """The entries of those names, or all of the table. ValueError on an unknown name."""
+    """The entries of those names, "/native" behind them or not, or all of the table. ValueError on an unknown name."""
     known = {e.name: e for e in (*OWN, *MORE, *_real())}
-    unknown = [n for n in names if n not in known]
+    unknown = [n for n in names if n.removesuffix(NATIVE) not in known]
     if unknown:
         raise ValueError(f"no model {', '.join(unknown)}; there are {', '.join(known)}")
-    return [known[n] for n in names] if names else [*OWN, *(_real() if real else ())]
+    found = ((n, known[n.removesuffix(NATIVE)]) for n in names)
+    chosen = [replace(e, name=n, target="onnxruntime-native") if n.endswith(NATIVE) else e for n, e in found]
+    return chosen if names else [*OWN, *(_real() if real else ())]

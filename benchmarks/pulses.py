@@ -56,7 +56,7 @@ def rows_of(name: str, pulses: Sequence[int], levels: Sequence[str], seconds: fl
 
 
 def _convert(batch: Path, entry: Entry, pulse: int, level: str) -> Conversion:
-    return convert(batch, axis=entry.axis, pulse=pulse, optimize=level)
+    return convert(batch, axis=entry.axis, pulse=pulse, optimize=level, target=entry.target)
 
 
 def _row(entry: Entry, batch: Path, pulse: int, levels: Sequence[str], seconds: float, with_tract: bool) -> Row:
@@ -180,7 +180,7 @@ def _lines(path: str) -> list[str]:
 
 
 @click.command(help="Measure what a pulse costs; print the table as Markdown.")
-@click.option("-m", "--model", "names", multiple=True, help="A model by name; all of them if left out. Repeatable.")
+@click.option("-m", "--model", "names", multiple=True, help="A model by name, for the target onnxruntime-native with /native behind it; all if left out. Repeatable.")
 @click.option("-p", "--pulse", "pulses", multiple=True, type=click.IntRange(1), help="Pulses, in units of the least legal one. Repeatable.")
 @click.option("-O", "--optimize", "levels", multiple=True, type=click.Choice(LEVELS), help="A level to measure (speed if left out). Repeatable.")
 @click.option("--real/--no-real", default=True, help="With the real models, or without.")

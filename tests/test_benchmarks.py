@@ -92,6 +92,13 @@ def test_rows() -> None:
     assert next(brief(kept)) == "| model (speed) | state bytes | tract's delays | 2 |"
 
 
+def test_entries_for_a_target() -> None:
+    plain, native = entries(["crn", "crn/native"])
+    assert (plain.target, native.name, native.target) == ("onnx", "crn/native", "onnxruntime-native")
+    with pytest.raises(ValueError, match="no model crn/other"):
+        entries(["crn/other"])
+
+
 def test_command_names_what_it_has() -> None:
     listed = CliRunner().invoke(main, ["--list", "--no-real"])
     assert listed.output.split() == [e.name for e in OWN]
