@@ -78,7 +78,8 @@ def _rewrite(pictures: Pictures, node: ir.Node) -> bool:
         if bias is not None and other.const_value.shape.rank() <= rank:  # type: ignore[union-attr]
             gone, out = [after, node], after.outputs[0]
             after = reader(out)
-    kernel = pictures.kernel(weights, f"{node.outputs[0].name}.kernel", node.inputs[1])
+    key = node.inputs[1], node.attributes.get_int("transB", 0)
+    kernel = pictures.kernel(weights, f"{node.outputs[0].name}.kernel", key)
     wire = pictures.conv(pictures.of(x, rank), kernel, bias, f"{out.name}.blocks")
     if (added is None or bias is not None) and after is not None and after.op_type in ACTIVATIONS:
         wire = pictures.node(after.op_type, [wire], f"{out.name}.active")

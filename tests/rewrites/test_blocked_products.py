@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from unittest import mock
 
+import numpy as np
 import onnx
 import pytest
 from hypothesis import given
@@ -69,6 +70,27 @@ def test_weights_of_several_products_are_there_once() -> None:
     assert ops(c)["Conv"] == 2 and sum(len(t.dims) == 4 for t in c.model.graph.initializer) == 1
 
 
+def test_what_stays() -> None:
+    """Double precision; a bias with more axes than the rows, which the sum has then, is added behind."""
+    g = G()
+    y = g("MatMul", g.input("x", [1, "S", 8], onnx.TensorProto.DOUBLE), g.weight(8, 8, dtype=np.float64))
+    with forced():
+        assert not ops(convert(g.model(y, **{y: onnx.TensorProto.DOUBLE}), axis="S", pulse=2, target=NATIVE))["Conv"]
+    g = G()
+    y = g("Add", g("MatMul", g.input("x", [1, "S", 8]), g.weight(8, 8)), g.weight(1, 1, 1, 8))
+    with forced():
+        assert ops(check(g.model(y), pulses=(2, 1), target=NATIVE))["Conv"] == 1
+
+
+def test_tied_weights() -> None:
+    """The same numbers one way and the other are two kernels."""
+    g = G()
+    x, w = g.input("x", ["S", 8]), g.weight(8, 8)
+    with forced():
+        c = check(g.model(g("Gemm", g("Erf", g("Gemm", x, w)), w, transB=1)), pulses=(2, 1), target=NATIVE)
+    assert ops(c)["Conv"] == 2
+
+
 @examples(60)
 @given(st.data())
 def test_any_products(data: st.DataObject) -> None:
@@ -79,12 +101,15 @@ def test_any_products(data: st.DataObject) -> None:
     y, outputs = g.input("x", ["S", 8] if flat else [batch, "S", 8]), []
     for _ in range(data.draw(st.integers(1, 4), "layers")):
         before = y
-        kind = data.draw(st.sampled_from(["Gemm", "turned", "scaled"] if flat else ["MatMul"]), "kind")
+        kind = data.draw(st.sampled_from(["Gemm", "turned", "scaled", "columns"] if flat else ["MatMul"]), "kind")
         if kind == "MatMul":
             y = g("MatMul", y, g.weight(8, 8))
         else:
             bias = data.draw(st.sampled_from([[], [g.weight(8)], [g.weight(1, 8)], [before], [g.weight(1)]]), "third")
-            y = g("Gemm", y, g.weight(8, 8), *bias, transB=int(kind == "turned"), alpha=0.5 if kind == "scaled" else 1.0)
+            y = g("Transpose", g("Erf", y), perm=[1, 0]) if kind == "columns" else y
+            scale = data.draw(st.sampled_from(["alpha", "beta"]), "scale") if kind == "scaled" else ""
+            scales = {scale: 0.5} if scale else {}
+            y = g("Gemm", y, g.weight(8, 8), *bias, transB=int(kind == "turned"), transA=int(kind == "columns"), **scales)
         added = data.draw(st.sampled_from(["none", "bias", "wide bias", "scalar", "residual"]), "added")
         if added != "none":
             made = {"bias": [8], "wide bias": [1, 8] if flat else [1, 1, 8], "scalar": [1]}

@@ -90,6 +90,34 @@ def test_what_stays(what: str) -> None:
     assert ops(c)[op] == 2
 
 
+def test_peepholes_stay() -> None:
+    g = G()
+    x = g("Transpose", g.input("x", [1, "S", 4]), perm=[1, 0, 2])
+    weights = [g.weight(1, 16, 4), g.weight(1, 16, 4), g.weight(1, 32), "", "", "", g.weight(1, 12)]
+    y = g("LSTM", x, *weights, n=3, hidden_size=4)[0]
+    with forced():
+        c = check(g.model(g("Transpose", y, perm=[2, 0, 1, 3])), pulses=(2, 1), target=NATIVE)
+    assert ops(c)["LSTM"] == 1
+
+
+def test_inputs_whose_blocks_are_not_full_stay() -> None:
+    g = G()
+    y = recurrent(g, "GRU", g.input("x", ["S", 1, 6]), 6, 4)[0]
+    with forced():
+        c = check(g.model(y), pulses=(2, 1), target=NATIVE)
+    assert ops(c)["GRU"] == 1
+
+
+@pytest.mark.parametrize("axes", [[1, 2], [2]])
+def test_axes_of_the_output_are_taken_away(axes: list[int]) -> None:
+    """That of the one recording, too, or it alone."""
+    g = G()
+    y = recurrent(g, "GRU", g.input("x", ["S", 1, 4]), 4, 4)[0]
+    with forced():
+        c = check(g.model(g("Tanh", g("Squeeze", y, g.ints(*axes)))), pulses=(2, 1), target=NATIVE)
+    assert not ops(c)["GRU"]
+
+
 def test_where_it_pays() -> None:
     """From 4 MiB of recurrent weights on, with two of them per frame; for this target alone, at a pulse that is known."""
     model = stack("LSTM", hidden=512)
