@@ -14,6 +14,7 @@ import onnx
 import onnxruntime as ort
 
 from models import conformer, crn, depthwise, hifigan, wavenet
+from models import recurrent as recurrent_layers
 from models.registry import fetch
 from pulsify import convert
 from pulsify.stages.verify import batch_session
@@ -78,6 +79,7 @@ CASES = (
     Case("recurrent", recurrent, "S", 4, 30),
     Case("summing", summing, "S", 5, 33),
     Case("tcn_onnxruntime", lambda: depthwise.tcn(8, 16, depth=3), "S", 4, 29, target="onnxruntime"),
+    Case("gru_native", lambda: recurrent_layers.build("GRU", 592, 1, 8), "S", 2, 21, target="onnxruntime-native"),
     Case("gigaam_v3_conv", lambda: fetch("gigaam_v3_conv"), "N", 160, 4001, real=True),
     Case("nsnet2", lambda: fetch("nsnet2"), "frames", 4, 50, real=True),
 )
