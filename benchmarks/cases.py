@@ -13,7 +13,8 @@ import onnx_ir as ir
 from models import chain, conformer, crn, depthwise, hifigan, wavenet
 from models.real import CASES, Case, available, path_of
 from pulsify.adapt import adapt
-from pulsify.stages.load import AxisSpec, read
+from pulsify.source import read
+from pulsify.stages.load import AxisSpec
 
 __all__ = ["MORE", "OWN", "Entry", "entries"]
 

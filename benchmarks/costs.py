@@ -23,8 +23,9 @@ from pulsify.api import Conversion, convert
 from pulsify.graph import Pulse
 from pulsify.pipeline import Options, run
 from pulsify.rewrites import activations_first, drop_dead, frame_rows, lift_convs, shared_memory
+from pulsify.source import read
 from pulsify.stages.emit import emit
-from pulsify.stages.load import AxisSpec, read
+from pulsify.stages.load import AxisSpec
 
 TARGET = Path(__file__).parent.parent / "pulsify" / "rewrites" / "costs.json"
 

@@ -14,7 +14,7 @@ from pulsify.errors import InternalError, PulsifyError, UsageError, internal
 
 if TYPE_CHECKING:
     from pulsify.pipeline import Options
-    from pulsify.stages.load import Source
+    from pulsify.source import Source
 
 OURS = "this is a bug of pulsify, not of your model; please report it with the model"
 

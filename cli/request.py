@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pulsify.api import Conversion
     from pulsify.naming import Naming
     from pulsify.pipeline import Options
-    from pulsify.stages.load import Source
+    from pulsify.source import Source
 
 __all__ = ["FILE", "PULSE", "Request", "pair", "streaming"]
 
@@ -119,7 +119,7 @@ class Request:
     def source(self) -> Source:
         """The batch model, changed as asked."""
         from pulsify.adapt import adapt
-        from pulsify.stages.load import read
+        from pulsify.source import read
 
         return adapt(read(Path(self.model)), self.changes, self.options.axis)
 

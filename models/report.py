@@ -20,7 +20,8 @@ from models.real import CASES, Case, available, path_of
 from pulsify import Refusal, convert
 from pulsify.adapt import adapt
 from pulsify.explain import explain
-from pulsify.stages.load import AxisSpec, load, read
+from pulsify.source import read
+from pulsify.stages.load import AxisSpec, load
 
 __all__ = ["PAGE", "main", "row"]
 

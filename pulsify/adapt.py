@@ -16,7 +16,8 @@ from onnx_ir.passes import common as passes
 
 from pulsify.errors import UsageError
 from pulsify.graph import NodeBuilder
-from pulsify.stages.load import AxisSpec, Source, load, normalize
+from pulsify.source import Source
+from pulsify.stages.load import AxisSpec, load, normalize
 from pulsify.unbake import unbake
 
 __all__ = ["Changes", "adapt", "bind", "carry", "keep_outputs", "length_input", "outputs_that_work", "unbake"]

@@ -23,7 +23,8 @@ from pulsify.graph import Graph, Pulse
 from pulsify.naming import Naming
 from pulsify.pairs import state_pairs, step_note
 from pulsify.pipeline import LEVELS, TARGETS, Level, Options, Target, resting_collector, run
-from pulsify.stages.load import AxisSpec, Source, read
+from pulsify.source import Source, read
+from pulsify.stages.load import AxisSpec
 from pulsify.unbake import baked_crop
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import Any
 from pulsify.api import Conversion
 from pulsify.errors import UsageError, VerificationError
 from pulsify.inspection import manifest_of
-from pulsify.stages.load import Source, read
+from pulsify.source import Source, read
 from pulsify.stages.verify import Report, verify
 
 __all__ = ["Check", "check", "promised"]

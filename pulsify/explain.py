@@ -19,7 +19,8 @@ from pulsify.graph import Graph, Pulse
 from pulsify.pairs import state_pairs, step_note
 from pulsify.pipeline import Options, run
 from pulsify.schedule import make_plans
-from pulsify.stages.load import AxisSpec, Source, batchlike, declared_dims, normalize, read
+from pulsify.source import Source, read
+from pulsify.stages.load import AxisSpec, batchlike, declared_dims, normalize
 
 __all__ = ["Candidate", "Explanation", "OutputLaw", "explain"]
 

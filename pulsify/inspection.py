@@ -11,7 +11,7 @@ import onnx_ir as ir
 from pulsify import contract
 from pulsify.errors import ModelError
 from pulsify.graph import subgraphs
-from pulsify.stages.load import Source, read
+from pulsify.source import Source, read
 
 __all__ = ["Inspection", "inspect", "manifest_of"]
 

@@ -13,9 +13,10 @@ import onnx
 
 from pulsify.errors import InternalError, ModelError, PulsifyError, internal
 from pulsify.graph import Graph, Pulse
+from pulsify.source import Source, fault, read
 from pulsify.stages.declutter import declutter
 from pulsify.stages.emit import emit
-from pulsify.stages.load import AxisSpec, Source, fault, load, read
+from pulsify.stages.load import AxisSpec, load
 from pulsify.stages.optimize import optimize
 from pulsify.stages.pulse_v2 import pulse_v2
 from pulsify.stages.pulse_v2_declutter import pulse_v2_declutter

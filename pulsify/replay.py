@@ -15,7 +15,8 @@ from pulsify.errors import UsageError, VerificationError
 from pulsify.graph import Graph
 from pulsify.pipeline import Options, run
 from pulsify.runtime import StreamSession
-from pulsify.stages.load import AxisSpec, Source, declared_dims, normalize
+from pulsify.source import Source
+from pulsify.stages.load import AxisSpec, declared_dims, normalize
 from pulsify.stages.verify import Comparison, batch_session, judge
 
 __all__ = ["Replay", "against_batch", "axis_of", "default_chunk", "legal_length", "replay", "stream_length", "typed"]

@@ -19,7 +19,8 @@ from pulsify.ops._infer import view
 from pulsify.ops.slice import slice_ranges
 from pulsify.pipeline import Options, run
 from pulsify.rewrites.fix_shapes import END
-from pulsify.stages.load import AxisSpec, Source, load, normalize
+from pulsify.source import Source
+from pulsify.stages.load import AxisSpec, load, normalize
 from pulsify.stages.type import infer_types
 
 __all__ = ["baked_crop", "unbake"]

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from pulsify.api import convert
 from pulsify.errors import ModelError, UsageError
-from pulsify.stages.load import OLDEST_OPSET, read
+from pulsify.source import OLDEST_OPSET, read
 from pulsify.stages.verify import verify
 from tests.contract_check import check
 from tests.graphs import G

@@ -17,7 +17,8 @@ from onnx import TensorProto
 from pulsify.dim import evaluate, symbols_of
 from pulsify.facts import Elems, Fill, Iota
 from pulsify.graph import Graph
-from pulsify.stages.load import AxisSpec, Source, load, read
+from pulsify.source import Source, read
+from pulsify.stages.load import AxisSpec, load
 from pulsify.stages.type import infer_types
 from tests.graphs import G
 from tests.profiles import examples

@@ -161,7 +161,7 @@ def _check(
             raise UsageError(f"--check and {option}", why="--check writes nothing and verifies", hint=f"leave {option} out")
     with console.busy("loading", quiet):
         from pulsify import drift
-        from pulsify.stages.load import read
+        from pulsify.source import read
 
         from .. import summary
 

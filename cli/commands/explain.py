@@ -36,7 +36,7 @@ def command(model: str, axes: Sequence[str], binds: Sequence[str], as_json: bool
     to do about it."""
     with console.busy(f"looking at {Path(model).name}", as_json):
         from pulsify.explain import explain
-        from pulsify.stages.load import read
+        from pulsify.source import read
 
         source = read(Path(model))
         if binds:

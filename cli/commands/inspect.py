@@ -31,7 +31,7 @@ def command(file: str, as_json: bool, debug: bool) -> None:
     with console.busy(f"looking at {Path(file).name}", as_json):
         from pulsify.explain import explain
         from pulsify.inspection import inspect
-        from pulsify.stages.load import read
+        from pulsify.source import read
 
         source = read(Path(file))
         found = inspect(Path(file), source)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pulsify.replay import Replay
     from pulsify.runtime import StreamSession
     from pulsify.runtime.model import Model
-    from pulsify.stages.load import Source
+    from pulsify.source import Source
     from pulsify.stages.verify import Comparison
 
 PULSE = click.option(

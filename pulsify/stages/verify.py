@@ -23,8 +23,8 @@ from pulsify.dim import evaluate, symbols_of
 from pulsify.errors import ClientError, ModelError, VerificationError
 from pulsify.graph import Graph
 from pulsify.runtime import StreamSession, open_session
+from pulsify.source import Source
 from pulsify.stages._twin import float32_twin, odd_types
-from pulsify.stages.load import Source
 
 __all__ = ["TOLERANCE", "Comparison", "Report", "batch_session", "compare", "judge", "lengths_to_try", "make_inputs", "verify"]
 

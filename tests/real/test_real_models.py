@@ -18,7 +18,8 @@ from pulsify.errors import PulsifyError
 from pulsify.explain import explain
 from pulsify.rewrites import causal_convs
 from pulsify.runtime import open_session
-from pulsify.stages.load import AxisSpec, Source, load, read
+from pulsify.source import Source, read
+from pulsify.stages.load import AxisSpec, load
 from pulsify.stages.type import infer_types
 from pulsify.stages.verify import batch_session, make_inputs, run_stream
 from tests.test_type_oracle import compare
