@@ -88,11 +88,11 @@ def _age() -> None:
     global _unseen
     if gc.get_freeze_count():
         return
-    _unseen += gc.get_count()[0]
     if _unseen > _MOST_UNSEEN:
         gc.collect()
         _unseen = 0
     else:
+        _unseen += gc.get_count()[0]
         gc.freeze()
         gc.unfreeze()
 
