@@ -69,8 +69,6 @@ class _Emitter:
         contract.write(g, self.counters.valid_frames)
 
     def _swap(self, node: ir.Node, outputs: list[ir.Value]) -> None:
-        if len(outputs) == 1 and any(len(user.inputs) > _WIDE for user, _ in node.outputs[0].uses()) and self._turned(node, outputs[0]):
-            return
         for old, new in zip(node.outputs, outputs, strict=True):
             name = old.name
             was_output = old.is_graph_output()
@@ -84,11 +82,12 @@ class _Emitter:
             old.replace_all_uses_with(new, replace_graph_outputs=True)
         self.g.graph.remove(node, safe=True)
 
-    def _turned(self, node: ir.Node, new: ir.Value) -> bool:
-        """Turn the node into the one that makes ``new``, if that is new indeed: its readers stay as they are."""
+    def _turn(self, node: ir.Node, new: ir.Value) -> None:
+        """Put ``new``, which nothing else knows of, in place of the node's output. For wide readers the node becomes the one that makes it."""
         made, out = new.producer(), node.outputs[0]
-        if made is None or len(made.outputs) != 1 or new.uses() or new.is_graph_output() or out.is_graph_output():
-            return False
+        if made is None or out.is_graph_output() or not any(len(user.inputs) > _WIDE for user, _ in out.uses()):
+            self._swap(node, [new])
+            return
         inputs, name = list(made.inputs), new.name
         node.op_type, node.domain, node.name = made.op_type, made.domain, made.name
         node.attributes.clear()
@@ -98,7 +97,6 @@ class _Emitter:
         for k, v in enumerate(inputs):
             node.replace_input_with(k, v)
         out.name, out.type = name, new.type or out.type
-        return True
 
     def _delay(self, node: ir.Node) -> None:
         slot = self.slots[node.name or ""]
@@ -205,10 +203,10 @@ class _Emitter:
         assert source is not None
         keep = self.counters.valid(*self._where(node))
         if node.attributes.get_int("product", 0):
-            self._swap(node, [self.build.op("Mul", [source, keep], f"{source.name}.real")])
-            return
-        out = self._choose(keep, source, tensor(node, "value"), f"{source.name}.real", self.g.facts[source].rank)
-        self._swap(node, [out])
+            out = self.build.op("Mul", [source, keep], f"{source.name}.real")
+        else:
+            out = self._choose(keep, source, tensor(node, "value"), f"{source.name}.real", self.g.facts[source].rank)
+        self._turn(node, out)
 
     def _choose(
         self, keep: ir.Value, source: ir.Value, other: ir.TensorProtocol | ir.Value, stem: str, rank: int, axis: int = 0, frames: int = 0
