@@ -65,8 +65,8 @@ STAGES = (
 )
 
 
-#: Objects that conversions have made and no collection has looked at; from how many on one does.
-_unseen, _MOST_UNSEEN = 0, 1_000_000
+#: Objects that conversions have made since full collection number ``_looked``, and how many may wait for the next one.
+_unseen, _looked, _MOST_UNSEEN = 0, 0, 500_000
 
 
 @contextmanager
@@ -84,17 +84,17 @@ def resting_collector() -> Iterator[None]:
 
 
 def _age() -> None:
-    """Move what is young to the oldest generation, by way of the permanent one, unless the caller keeps that for himself."""
-    global _unseen
-    if gc.get_freeze_count():
+    """Move what is young to the oldest generation, by way of the permanent one. Not if the caller keeps that for himself, nor if much
+    waits there: the next full collection comes by what the small ones have seen."""
+    global _unseen, _looked
+    looked = gc.get_stats()[-1]["collections"]
+    if looked != _looked:
+        _unseen, _looked = 0, looked
+    if gc.get_freeze_count() or _unseen > _MOST_UNSEEN:
         return
-    if _unseen > _MOST_UNSEEN:
-        gc.collect()
-        _unseen = 0
-    else:
-        _unseen += gc.get_count()[0]
-        gc.freeze()
-        gc.unfreeze()
+    _unseen += gc.get_count()[0]
+    gc.freeze()
+    gc.unfreeze()
 
 
 def run(

@@ -95,19 +95,25 @@ def test_the_collector_is_left_as_it_was() -> None:
 
 
 def test_what_a_conversion_made_is_old(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A small collection behind it goes through nothing; what is left of many is looked at in the end."""
-    model = chain(20, False)
+    """A small collection behind it goes through nothing, until much has been made since the last full one."""
+
+    def young() -> bool:
+        kept = convert(chain(20, False), axis="S", pulse=4)
+        recent = {id(o) for generation in (0, 1) for o in gc.get_objects(generation)}
+        return any(id(n) in recent for n in kept.graph.graph)
+
     gc.collect()
-    kept = convert(model, axis="S", pulse=4)
-    young = {id(o) for o in gc.get_objects(generation=0)}
-    assert kept.manifest["pulse"] == 4 and not any(id(n) in young for n in kept.graph.graph)
-    seen = []
-    monkeypatch.setattr(gc, "collect", lambda: seen.append(1))
-    monkeypatch.setattr(pipeline, "_unseen", 0)
     monkeypatch.setattr(pipeline, "_MOST_UNSEEN", 10_000)
-    for _ in range(20):
-        convert(model, axis="S", pulse=4)
-    assert 0 < len(seen) < 20
+    gc.set_threshold(700, 10, 10_000)
+    try:
+        assert not young()
+        for _ in range(20):
+            aged = not young()
+        assert not aged
+        gc.collect()
+        assert not young()
+    finally:
+        gc.set_threshold(700, 10, 10)
 
 
 def test_what_the_caller_froze_stays_frozen() -> None:
