@@ -70,7 +70,7 @@ class Squeeze(AxisMover):
     def sources(self, n: NodeView) -> list[int | None]:
         shape = n.shape(0)
         axes = n.ints_attr_or_input("axes", 1)
-        if axes is None:
+        if not axes:  # an empty list, too: runtimes take it for none given
             return self._unnamed(n)
         gone = {n.axis(a, len(shape)) for a in axes}
         for a in gone:

@@ -74,8 +74,9 @@ def _rewrite(pictures: Pictures, node: ir.Node) -> bool:
     bias = _bias(added, len(weights))
     if added is None and after is not None and after.op_type == "Add":
         other = after.inputs[1 if after.inputs[0] is out else 0]
-        bias = _bias(other, len(weights))
-        if bias is not None and other.const_value.shape.rank() <= rank:  # type: ignore[union-attr]
+        if other is not None and len(g.facts[other].shape or ()) <= rank:
+            bias = _bias(other, len(weights))
+        if bias is not None:
             gone, out = [after, node], after.outputs[0]
             after = reader(out)
     key = node.inputs[1], node.attributes.get_int("transB", 0)

@@ -125,7 +125,7 @@ def _from_end(v: DimLike, length: DimLike, end: bool = False) -> DimLike:
 def _squeeze(edit: Editor, node: ir.Node) -> int:
     (x, *axes), g = node.inputs, edit.g
     fact = g.fact(x)
-    if any(v is not None for v in axes) or x is None or fact is None or not fact.time_axes(g.symbol):
+    if any(v is not None and (v.const_value is None or v.const_value.size) for v in axes) or x is None or fact is None or not fact.time_axes(g.symbol):
         return 0
     assert fact.shape is not None
     named = [a for a, d in enumerate(fact.shape) if d == 1]

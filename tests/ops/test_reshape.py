@@ -56,6 +56,13 @@ def test_squeeze_that_names_no_axes(shape: list[Any], opset: int) -> None:
     assert [(s.text, s.least) for s in c.batch.assume.binding()] == [("S >= 2", 2)]
 
 
+def test_squeeze_of_an_empty_list_of_axes() -> None:
+    """onnxruntime takes it for none given."""
+    g = G()
+    c = check(g.model(g("Squeeze", g("Tanh", g.input("x", [1, 2, "S"])), g.ints())), pulses=(1, 2, "P"))
+    assert c.batch.assume.least == 2
+
+
 def test_squeeze_of_an_axis_that_may_be_one() -> None:
     """What it takes away depends on the size of the batch, whatever the stream is."""
     g = G()

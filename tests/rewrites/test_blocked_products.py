@@ -79,7 +79,7 @@ def test_what_stays() -> None:
     g = G()
     y = g("Add", g("MatMul", g.input("x", [1, "S", 8]), g.weight(8, 8)), g.weight(1, 1, 1, 8))
     with forced():
-        assert ops(check(g.model(y), pulses=(2, 1), target=NATIVE))["Conv"] == 1
+        assert ops(check(g.model(y), pulses=(2, "P"), target=NATIVE))["Conv"] == 1
 
 
 def test_tied_weights() -> None:
