@@ -85,5 +85,6 @@ def attributes(node: ir.Node) -> dict[str, Any]:
 
 def depends_on_sizes(g: Graph, node: ir.Node) -> bool:
     """A Squeeze that names no axes takes away that of the batch, too, where there is one recording."""
-    named = len(node.inputs) > 1 and node.inputs[1] is not None
+    axes = array(node.inputs[1]) if len(node.inputs) > 1 else None
+    named = len(node.inputs) > 1 and node.inputs[1] is not None and (axes is None or axes.size > 0)
     return node.op_type == "Squeeze" and not named and any(not isinstance(d, int) for d in g.chunks.get(node.outputs[0], (None,)))
