@@ -13,7 +13,7 @@ from pulsify.rewrites._row_windows import note, take
 from pulsify.rewrites._rows import Rows, RowView
 from pulsify.rewrites.fix_shapes import END
 
-__all__ = ["Memory", "Reader", "Source"]
+__all__ = ["Memory", "Reader", "Source", "forget", "past_rows"]
 
 #: Bytes that a copy moves in the time of a node.
 _NODE = 8192
@@ -52,6 +52,9 @@ class Source:
 class Memory:
     """One state for the wires of one number of channels."""
 
+    #: Whether what is remembered moves at every pulse.
+    _moves = True
+
     def __init__(self, rows: Rows, sources: list[Source], channels: int, used: set[str | None], shared: dict[str, ir.Value]):
         self.rows, self.g, self.sources, self.channels = rows, rows.g, sources, channels
         self.shared = shared
@@ -61,6 +64,8 @@ class Memory:
             source.at = at
             at += source.history
         self.size = at
+        #: Whether history and pulse are joined anyway, for what is remembered.
+        self.joined = len(sources) == 1 and self._moves and sources[0].history > sources[0].view.frames
         #: What is read in front: per number of taps, (rows of the state [F, K], who gets them).
         self.asked: dict[int, list[tuple[np.ndarray, str]]] = {}
         self.got: dict[tuple[int, bytes], ir.Value] = {}
@@ -76,11 +81,7 @@ class Memory:
             used.add(id)
             self.state = State(id, first.dtype, shape, first.axis, first.batch_axis, "buffer", origin, first.zeros_read)
         self.states = [self.state]
-        self.past = self._past(self.state)
-
-    def _past(self, state: State) -> ir.Value:
-        (past,) = self.rows.pseudo("State", [], state.id, id=state.id, dtype=int(state.dtype), shape=[str(d) for d in state.shape])
-        return note(self.rows, past, self.sources[0].wire, state.shape)
+        self.past = past_rows(rows, self.state, sources[0].wire)
 
     def run(self) -> None:
         g = self.g
@@ -99,31 +100,23 @@ class Memory:
         mine = {s.slot.state.id for s in self.sources}
         g.slots = [s for s in g.slots if s.state.id not in mine] + [StateSlot(state) for state in self.states]
         for source in self.sources:
-            for v in source.delay.outputs:
-                for user, _ in list(v.uses()):
-                    for out in user.outputs:
-                        g.forget(out)
-                    g.graph.remove(user, safe=True)
-                g.forget(v)
-            g.graph.remove(source.delay, safe=True)
+            forget(self.rows, source)
 
     # -- what readers need ----------------------------------------------------------------------------------------
 
-    @staticmethod
-    def _past_taps(offsets: np.ndarray) -> int | None:
-        """How many taps are wholly past, the others wholly present; None if one is neither."""
-        past = offsets < 0
-        if offsets.shape[1] == 1 and len(offsets) > 1:
-            return None
-        if np.any(past.any(axis=0) != past.all(axis=0)):
-            return None
-        return int(past[0].sum())
+    def _past(self, source: Source, offsets: np.ndarray) -> tuple[int | None, int, int]:
+        """How many taps of these windows are wholly past, the others wholly present; by how many frames the wire is beside
+        itself; how many windows are wholly past. ``(None, 0, 0)`` for what is taken from history and pulse joined."""
+        if self.joined and np.any(offsets < 0):
+            return None, 0, 0
+        taps = _past_taps(offsets)
+        return taps, _shift(offsets, source.view.frames), _past_windows(offsets) if taps is None else 0
 
     def _ask(self, source: Source, reader: Reader) -> None:
-        taps, shift = self._past_taps(reader.offsets), _shift(reader.offsets, source.view.frames)
+        taps, shift, windows = self._past(source, reader.offsets)
         if shift:
             self._want(np.arange(-shift, 0).reshape(-1, 1), source)
-        elif taps is None and (windows := _past_windows(reader.offsets)):
+        elif windows:
             self._want(reader.offsets[:windows], source)
         elif taps is None:
             source.low = min(source.low, int(reader.offsets.min()))
@@ -147,7 +140,11 @@ class Memory:
             stem = self._stem(taps)
             contiguous = taps == 1 and len(index) > 1 and np.all(np.diff(index[:, 0]) == 1)
             if contiguous and len(index) < self.size:
-                bounds = [rows.const([v]) for v in (int(index[0, 0]), int(index[-1, 0]) + 1, view.axis)]
+                first, rest = int(index[0, 0]), self.size - len(index)
+                if len(asked) > 1 and rest * self.channels * self.state.dtype.itemsize <= _NODE:
+                    self._hand_out(self.past, taps, asked, first)
+                    continue
+                bounds = [rows.const([v]) for v in (first, first + len(index), view.axis)]
                 (wire,) = rows.node("Slice", [self.past, *bounds], stem)
                 note(rows, wire, self.past, [len(index), self.channels])
             else:
@@ -158,16 +155,22 @@ class Memory:
     def _stem(self, taps: int) -> str:
         return f"{self.state.id}.taps" if taps > 1 else f"{self.state.id}.past"
 
-    def _hand_out(self, wire: ir.Value, taps: int, asked: list[tuple[np.ndarray, str]]) -> None:
-        """Cut what was read for all into what each asked for."""
+    def _hand_out(self, wire: ir.Value, taps: int, asked: list[tuple[np.ndarray, str]], first: int | None = None) -> None:
+        """Cut what was read for all into what each asked for. ``wire`` is that, or the whole state, of which they ask the
+        rows from ``first`` on."""
         rows, parts = self.rows, [wire]
+        sizes = [len(i) for i, _ in asked]
+        before = 0 if first is None else first
+        behind = 0 if first is None else self.size - first - sum(sizes)
         if len(asked) > 1:
-            sizes = [len(i) for i, _ in asked]
-            parts = rows.node("Split", [wire, rows.const(sizes, stem="rows")], f"{self._stem(taps)}.of", len(asked), axis=self.view.axis)
+            every = [n for n in (before, *sizes, behind) if n]
+            parts = rows.node("Split", [wire, rows.const(every, stem="rows")], f"{self._stem(taps)}.of", len(every), axis=self.view.axis)
+            for part, n in zip(parts, every, strict=True):
+                note(rows, part, self.past, [n, taps * self.channels])
+            parts = parts[bool(before) :][: len(asked)]
         for part, (i, name) in zip(parts, asked, strict=True):
             if len(asked) > 1:
                 part.name = rows.build.unique(f"{name}.past")
-                note(rows, part, self.past, [len(i), taps * self.channels])
             self.got[taps, i.tobytes()] = part
 
     def _join(self, source: Source) -> None:
@@ -185,10 +188,10 @@ class Memory:
     def _made(self, source: Source, reader: Reader) -> ir.Value:
         rows, view, offsets = self.rows, source.view, reader.offsets
         stem = reader.old.name or "taps"
-        taps, shift = self._past_taps(offsets), _shift(offsets, view.frames)
+        taps, shift, windows = self._past(source, offsets)
         if shift:
             return self._beside(source, shift, stem)
-        if taps is None and (windows := _past_windows(offsets)):
+        if windows:
             now = take(rows, source.wire, view, offsets[windows:], f"{stem}.now")
             (out,) = rows.node("Concat", [self._have(offsets[:windows], source), now], stem, axis=view.axis)
             return note(rows, out, source.wire, [len(offsets), offsets.shape[1] * view.channels])
@@ -278,6 +281,34 @@ class Memory:
         bounds = [rows.const([v]) for v in (-source.history, END, view.axis)]
         (out,) = rows.node("Slice", [source.wire, *bounds], f"{source.wire.name}.tail")
         return note(rows, out, source.wire, [source.history, view.channels])
+
+
+def past_rows(rows: Rows, state: State, like: ir.Value) -> ir.Value:
+    """What a state held before the pulse, of frames of the wire ``like``."""
+    (wire,) = rows.pseudo("State", [], state.id, id=state.id, dtype=int(state.dtype), shape=[str(d) for d in state.shape])
+    return note(rows, wire, like, state.shape)
+
+
+def forget(rows: Rows, source: Source) -> None:
+    """Remove a history that nobody reads any longer, with who had."""
+    g = rows.g
+    for v in source.delay.outputs:
+        for user, _ in list(v.uses()):
+            for out in user.outputs:
+                g.forget(out)
+            g.graph.remove(user, safe=True)
+        g.forget(v)
+    g.graph.remove(source.delay, safe=True)
+
+
+def _past_taps(offsets: np.ndarray) -> int | None:
+    """How many taps are wholly past, the others wholly present; None if one is neither."""
+    past = offsets < 0
+    if offsets.shape[1] == 1 and len(offsets) > 1:
+        return None
+    if np.any(past.any(axis=0) != past.all(axis=0)):
+        return None
+    return int(past[0].sum())
 
 
 def _past_windows(offsets: np.ndarray) -> int:

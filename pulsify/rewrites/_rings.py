@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from pulsify.facts import State
-from pulsify.rewrites._memory import Memory
+from pulsify.rewrites._memory import Memory, past_rows
 from pulsify.rewrites._row_windows import note, shaped
 
 __all__ = ["Ring"]
@@ -14,6 +14,8 @@ __all__ = ["Ring"]
 
 class Ring(Memory):
     """The same without moving what is remembered: only the counter turns."""
+
+    _moves = False
 
     def _read(self) -> None:
         rows = self.rows
@@ -57,7 +59,7 @@ class Ring(Memory):
         if "pulses" not in self.shared:
             pulses = State("pulses", ir.DataType.INT64, (1,), None, None, "counter", "pulses received")
             self.states.append(pulses)
-            past = note(rows, self._past(pulses), rows.const([1]), [1])
+            past = note(rows, past_rows(rows, pulses, rows.const([1])), rows.const([1]), [1])
             (after,) = rows.node("Add", [past, rows.const([1])], "pulses.next")
             self._keep(pulses, note(rows, after, rows.const([1]), [1]))
             self.shared["pulses"] = past

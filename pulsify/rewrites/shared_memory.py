@@ -7,7 +7,8 @@ read for all wires at once, in front of everything else, and what is to be remem
 
 A window whose taps are each wholly past or wholly present (``P <= dilation``) is ``concat(past taps, x)``; any other is
 taken from ``concat(past_i, x)``. Two nodes per wire at most are left of what was a Concat, Slices and a gathering of
-windows. Bytes are those of the single buffers.
+windows. Bytes are those of the single buffers. A wire that is alone with more history than a pulse is joined with it once, for
+its windows and for what is remembered; one or two wires of one window per pulse remember rows (_window_memory.py).
 
 A long history is not moved at every pulse: its rows are rings. After T pulses, frame ``n*T - H + r`` of x is in row
 ``at + (n*T + r) mod H``, and so is, for what is written, frame ``n*T + r``. T is a counter of the model's, not of a row of
@@ -27,11 +28,15 @@ from pulsify.rewrites._rings import Ring
 from pulsify.rewrites._row_windows import take
 from pulsify.rewrites._rows import Rows, RowView, row_view
 from pulsify.rewrites._wide_rows import widened
+from pulsify.rewrites._window_memory import is_window, remember
 
 __all__ = ["apply", "without_rings"]
 
 #: Bytes from which on a history is kept in rings.
 _RING = 262144
+
+#: So many windows cost less each with a history of its own than with one for all.
+_APART = 2
 
 
 def apply(g: Graph) -> int:
@@ -52,7 +57,13 @@ def _share(g: Graph, rings: bool) -> int:
     shared: dict[str, ir.Value] = {}
     for (channels, *_), sources in groups.items():
         size = sum(s.history for s in sources) * channels * sources[0].slot.state.dtype.itemsize
-        (Ring if rings and g.batch is None and size >= _RING else Memory)(rows, sources, channels, used, shared).run()
+        if rings and g.batch is None and size >= _RING:
+            Ring(rows, sources, channels, used, shared).run()
+        elif len(sources) <= _APART and all(map(is_window, sources)):
+            for source in sources:
+                remember(rows, source)
+        else:
+            Memory(rows, sources, channels, used, shared).run()
     for node in list(g.graph):
         if node.domain == DOMAIN and node.op_type == "Taps":
             _alone(rows, node)
