@@ -3,13 +3,14 @@
 ``where(valid, x, 0) = x * valid`` if and only if x is finite where it is not valid: before the start, after the end, whichever
 the mask is about. What is sent after the end is not known to be, so the first mask of the end stays what it is. Before the
 start there are only the zeros that states begin with. Both stay finite under operators that neither divide nor grow without
-bound; a mask makes its side finite again.
+bound; constants have to be finite, and a mask makes its side finite again, or not: a pooling of the largest is filled with -inf.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
 import onnx_ir as ir
 
 from pulsify.graph import DOMAIN, Graph, tensor
@@ -37,6 +38,7 @@ class _Finite:
 def apply(g: Graph) -> int:
     finite: dict[ir.Value, _Finite] = {v: _Finite(True, False) for v in g.graph.inputs if g.regions.get(v)}
     masks = []
+    constants: dict[ir.Value, bool] = {}
     for node in g.graph:
         known = [finite.get(v, _Finite(False, False)) for v in node.inputs if v is not None and v.const_value is None]
         all_of = _Finite(all(f.start for f in known), all(f.end for f in known))
@@ -44,8 +46,9 @@ def apply(g: Graph) -> int:
             start, end = (bool(node.attributes.get_int(k)) for k in ("start", "end"))
             if _zero(g, node) and all_of.start >= start and all_of.end >= end:
                 masks.append(node)
-            all_of = _Finite(start or all_of.start, end or all_of.end)
-        elif not (known and (node.op_type in _KEEPS if node.domain == DOMAIN else _keeps_finite(node))):
+            filled = finite_constant(tensor(node, "value").numpy())
+            all_of = _Finite(filled if start else all_of.start, filled if end else all_of.end)
+        elif not (known and (node.op_type in _KEEPS if node.domain == DOMAIN else _keeps_finite(node, constants))):
             continue
         finite.update(dict.fromkeys(node.outputs, all_of))
     for node in masks:
@@ -54,9 +57,20 @@ def apply(g: Graph) -> int:
     return len(masks)
 
 
-def _keeps_finite(node: ir.Node) -> bool:
+def _keeps_finite(node: ir.Node, constants: dict[ir.Value, bool]) -> bool:
     """Whether finite numbers give finite ones; a normalisation adds something to what it divides by."""
-    return node.op_type in _FINITE and not node.domain and node.attributes.get_float("epsilon", 1e-5) > 0
+    if node.op_type not in _FINITE or node.domain or node.attributes.get_float("epsilon", 1e-5) <= 0:
+        return False
+    for v in node.inputs:
+        if v is not None and v.const_value is not None and v not in constants:
+            constants[v] = finite_constant(v.const_value.numpy())
+    return all(constants.get(v, True) for v in node.inputs if v is not None)
+
+
+def finite_constant(array: np.ndarray) -> bool:
+    """Whether all numbers are finite; their sum is what a look at all of them costs least by."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return array.dtype.kind not in "fc" or bool(np.isfinite(array.sum()))
 
 
 def _zero(g: Graph, node: ir.Node) -> bool:

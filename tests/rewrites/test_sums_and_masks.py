@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -136,3 +137,22 @@ def test_one_number_for_all() -> None:
         y = g("Conv", g("Transpose", g("Log", g("Add", y, g.const(np.float32(1e-3)))), perm=[0, 2, 1]), g.weight(64, 4, 3))
         c = check(g.model(y), pulses=(1, 4))
         assert kinds(c)["Add"] == (batch == "N")
+
+
+def pooled_skip() -> onnx.ModelProto:
+    g = G()
+    x = g.input("x", [1, 3, "S"])
+    y = g("Add", g("Sigmoid", g("MaxPool", x, kernel_shape=[3], pads=[1, 1])), x)
+    return g.model(g("Conv", y, g.weight(3, 3, 3), pads=[1, 1]))
+
+
+def test_what_is_filled_with_infinity_stays_no_product() -> None:
+    """A pooling of the largest is filled with -inf, and the wire beside it with what it reads."""
+    check(pooled_skip(), pulses=(1, 4))
+    convert(pooled_skip(), axis="S", pulse=4, optimize="size").verify()
+
+
+def test_an_infinite_constant_in_front_of_a_mask() -> None:
+    g = G()
+    y = g("Add", g("Conv", g.input("x", [1, 3, "S"]), g.weight(3, 3, 2)), g.const(np.float32([np.inf])))
+    check(g.model(g("Conv", y, g.const(np.full((3, 3, 3), 0.5, np.float32)), pads=[2, 0])), pulses=(1, 4))
