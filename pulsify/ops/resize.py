@@ -13,6 +13,7 @@ delay. onnxruntime computes x in float32; ratios for which that decides between 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
@@ -231,7 +232,42 @@ class Resize(Rule):
         for k in range(1, len(n.inputs)):
             if n.streaming(k):
                 n.refuse("its scales change with time", input=k)
-        return Plan(tuple(Stream(0, a, (Need(0, a),)) for a in n.streaming(0)))
+        streams = tuple(Stream(0, a, (Need(0, a),)) for a in n.streaming(0))
+        how, shape, out = resized(n), n.shape(0), self.infer(n)[0].shape
+        assert out is not None
+        axes = [a for a in range(len(shape)) if shape[a] != out[a]]
+        if n.attr("mode", "nearest") == "nearest" or not streams or not 0 < len(axes) < 4:
+            return Plan(streams)
+        scales = [v if kind == "scale" else np.float32(v) / np.float32(shape[a]) for a in axes for kind, v in [how[a]]]
+        return Plan(streams, kind="window", lower=lambda low: [_apart(low, n.streaming(0), axes, scales, out)])
+
+
+def _apart(low: Any, time: Sequence[int], axes: Sequence[int], scales: Sequence[np.float32], shape: Sequence[DimLike]) -> Any:
+    """The axes that are resized, as pictures of their own: ``[.., F] -> [-1, 1, .., F]``. A runtime interpolates over the last
+    two axes at once, over all of other ranks than four, and a frame or a row beside another would come in with a weight of 0,
+    as NaN if it is that. Of a picture one frame high it finds no other."""
+    frames = {a: low.frames(0, a) for a in time}
+    if len(shape) == 4 and all(frames.get(a) == 1 for a in (2, 3) if a not in axes):
+        return low.clone(low.inputs)[0]
+    rest = [a for a in range(len(shape)) if a not in axes]
+    order = [*rest, *axes]
+    moved = order != list(range(len(shape)))
+    wire = low.op("Transpose", [low.inputs[0]], "aside", perm=order) if moved else low.inputs[0]
+    lone = [1] if len(axes) == 1 else []
+    before = low.facts[0].shape
+    wire = low.op("Reshape", [wire, low.dims([-1, 1, *lone, *(before[a] for a in axes)])], "pictures")
+    kept = {k: v for k, v in low.attributes().items() if k not in ("axes", "keep_aspect_ratio_policy")}
+    sizes = [int(before[a]) for a in axes]
+    if all(int(k * np.float32(d)) == shape[a] for a, d, k in zip(axes, sizes, scales, strict=True)):
+        given = [None, low.const([1, 1, *lone, *scales], np.float32)]
+    else:
+        kept["axes"] = list(range(2 + len(lone), 2 + len(lone) + len(axes)))
+        given = [None, None, low.const([shape[a] for a in axes])]
+    wire = low.op("Resize", [wire, *given], "run", **kept)
+    free = next((a for a in rest if isinstance(frames.get(a, shape[a]), Dim)), None)
+    others = [-1 if a == free else frames.get(a, shape[a]) for a in rest]
+    wire = low.op("Reshape", [wire, low.dims([*others, *(shape[a] for a in axes)])], "apart")
+    return low.op("Transpose", [wire], "back", perm=[order.index(a) for a in range(len(order))]) if moved else wire
 
 
 class Resample(Rule):

@@ -211,3 +211,27 @@ def test_a_ratio_of_lengths_that_varies_is_refused() -> None:
 
     with pytest.raises(Refusal, match=r"it resizes S frames to S \+ 1, and the ratio depends on the length"):
         convert(build(op, [1, 2, "S"]), axis="S")
+
+
+@given(data=st.data())
+@examples(30)
+def test_other_axes_leave_frames_alone(data: st.DataObject) -> None:
+    """One, two or three axes interpolated in front of time, behind it or on both sides, by scales or sizes: no frame is read
+    beside another, whatever it holds."""
+    g, mode = G(), data.draw(st.sampled_from(["linear", "cubic"]), "mode")
+    rank = data.draw(st.integers(3, 5), "rank") if mode == "linear" else 4
+    time = data.draw(st.integers(1, rank - 1), "time")
+    shape: list[int | str] = [data.draw(st.sampled_from([1, "N"])), *[3] * (rank - 1)]
+    shape[time] = "S"
+    # What the runtime has of each rank.
+    last = {3: [1, 2], 4: data.draw(st.sampled_from([[1, 2], [2, 3]])) if mode == "linear" else [2, 3], 5: [2, 3, 4]}[rank]
+    others = [a for a in last if a != time]
+    axes = data.draw(st.lists(st.sampled_from(others), min_size=1, max_size=2 if mode == "cubic" else 3, unique=True), "axes")
+    where = data.draw(st.sampled_from(["half_pixel", "asymmetric", "pytorch_half_pixel", "align_corners"]))
+    x = g.input("x", shape)
+    if data.draw(st.booleans(), "sizes"):
+        y = g("Resize", x, "", "", g.ints(*[data.draw(st.integers(1, 7)) for _ in axes]), axes=axes, mode=mode, coordinate_transformation_mode=where)
+    else:
+        scales = [data.draw(st.sampled_from([0.5, 1.0, 1.5, 2.0, 3.0])) if a in axes else 1.0 for a in range(rank)]
+        y = g("Resize", x, "", g.const(np.float32(scales)), mode=mode, coordinate_transformation_mode=where)
+    check(g.model(y), pulses=data.draw(pulses()))
