@@ -238,7 +238,7 @@ class Resize(Rule):
         axes = [a for a in range(len(shape)) if shape[a] != out[a]]
         if n.attr("mode", "nearest") == "nearest" or not streams or not 0 < len(axes) < 4:
             return Plan(streams)
-        scales = [v if kind == "scale" else np.float32(v) / np.float32(shape[a]) for a in axes for kind, v in [how[a]]]
+        scales = [v if kind == "scale" else np.float32(v) / np.float32(int(shape[a])) for a in axes for kind, v in [how[a]]]
         return Plan(streams, kind="window", lower=lambda low: [_apart(low, n.streaming(0), axes, scales, out)])
 
 

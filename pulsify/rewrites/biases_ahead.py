@@ -6,7 +6,7 @@ whose own bias takes it back:
     windows(x) @ W + c = windows(u) @ W + (c + sum_k b @ W[k])
 
 or a sum, whose readers do. What such constants add up to along a chain of residual layers is known; a node per layer is saved.
-A history may hold u where no frame that counts reads what it begins with: zeros that are padding are zeros of x.
+A constant far larger than what it is added to stays: it may take away an offset of x, which u would keep. A history may hold u where no frame that counts reads what it begins with: zeros that are padding are zeros of x.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ from pulsify.graph import DOMAIN, Graph
 from pulsify.rewrites._rows import Rows, row_view
 
 __all__ = ["apply"]
+
+#: How many times: as many may the rounding of a sum without the bias be larger.
+_SMALL = 8
 
 
 def apply(g: Graph) -> int:
@@ -81,7 +84,7 @@ class _Biases:
         less = [self.less[v] for v in node.inputs if v in self.less]
         for v in node.inputs if self.free[node.outputs[0]] else ():
             product = None if v is None or len(v.uses()) > 1 or v in self.less else _made_by(v)
-            if product is not None and product.bias is not None:
+            if product is not None and product.bias is not None and _small(product.bias, product.weight):
                 less.append(product.bias.astype(np.float64))
                 self._drop(product)
                 found = 1
@@ -109,6 +112,11 @@ class _Biases:
             return
         self.rows.replace(product.last.outputs[0], product.last.inputs[0])  # type: ignore[arg-type]
         self.g.graph.remove(product.last, safe=True)
+
+
+def _small(bias: np.ndarray, weight: np.ndarray) -> bool:
+    """Whether a bias is no larger than some times what the product comes to for numbers around 1."""
+    return bool(np.abs(bias).max() <= _SMALL * np.linalg.norm(weight.astype(np.float64), axis=0).max())
 
 
 def _is_sum(g: Graph, node: ir.Node) -> bool:

@@ -17,6 +17,7 @@ from pulsify.facts import WireFact
 from pulsify.graph import Graph
 from pulsify.rewrites import lift_convs
 from pulsify.rewrites._rows import Rows, each
+from pulsify.rewrites._summands import summands
 
 __all__ = ["apply"]
 
@@ -43,7 +44,7 @@ def _merge(rows: Rows, top: ir.Node) -> bool:
     g, out = rows.g, top.outputs[0]
     if out not in g.facts or g.facts[out].shape is None:
         return False
-    terms, others, inner = _collect(g, top)
+    terms, others, inner = summands(top, _term, lambda v: _alone(v) and _same(g, v, out))
     if len(terms) < _TERMS:
         return False
     biases = [b for t in terms if (b := t.bias) is not None]
@@ -87,30 +88,6 @@ def _declare(g: Graph, wire: ir.Value, like: ir.Value, channels: int) -> None:
         g.regions[wire] = g.regions[like]
 
 
-def _collect(g: Graph, top: ir.Node) -> tuple[list[_Term], list[ir.Value], list[ir.Node]]:
-    """The summands, through sums that nobody else reads, left to right: convolutions, others; and the sums."""
-    terms: list[_Term] = []
-    others: list[ir.Value] = []
-    inner: list[ir.Node] = []
-    out = top.outputs[0]
-    todo: list[ir.Value | None] = list(reversed(top.inputs))
-    while todo:
-        v = todo.pop()
-        if v is None:
-            continue
-        producer = v.producer()
-        if producer is None or not _alone(v) or not _same(g, v, out):
-            others.append(v)
-        elif (term := _term(producer)) is not None and (not terms or term.weight.dtype == terms[0].weight.dtype):
-            terms.append(term)
-        elif producer.op_type in ("Add", "Sum") and not producer.domain:
-            inner.append(producer)
-            todo.extend(reversed(producer.inputs))
-        else:
-            others.append(v)
-    return terms, others, inner
-
-
 def _alone(v: ir.Value) -> bool:
     return len(v.uses()) == 1 and not v.is_graph_output()
 
@@ -121,9 +98,10 @@ def _same(g: Graph, v: ir.Value, out: ir.Value) -> bool:
     return a is not None and b is not None and a.dtype == b.dtype and v in g.chunks and g.chunks[v] == g.chunks.get(out)
 
 
-def _term(node: ir.Node) -> _Term | None:
+def _term(v: ir.Value) -> _Term | None:
     """A convolution of one pixel with constant weights, as a term."""
-    if node.op_type != "Conv" or node.domain or node.attributes.get_int("group", 1) != 1:
+    node = v.producer()
+    if node is None or node.op_type != "Conv" or node.domain or node.attributes.get_int("group", 1) != 1:
         return None
     x, w, *rest = node.inputs
     bias = rest[0] if rest else None

@@ -14,6 +14,7 @@ import onnx_ir as ir
 
 from pulsify.graph import Graph
 from pulsify.rewrites._rows import Rows, RowView, each, row_view
+from pulsify.rewrites._summands import summands
 
 __all__ = ["apply"]
 
@@ -38,10 +39,7 @@ def _merge(rows: Rows, top: ir.Node) -> bool:
     view = row_view(g, out)
     if view is None or not view.plain:
         return False
-    terms: list[_Term] = []
-    others: list[ir.Value] = []
-    inner: list[ir.Node] = []
-    _collect(g, top, view, terms, others, inner)
+    terms, others, inner = summands(top, lambda v: _term(g, v, view), lambda v: len(v.uses()) == 1 and not v.is_graph_output() and _same(g, v, view))
     biases = [c.reshape(-1) for v in others if (c := _bias(v, view)) is not None]
     others = [v for v in others if _bias(v, view) is None]
     alone = len(terms) == 1 and view.batch is None
@@ -74,25 +72,6 @@ def _weight_of(term: _Term) -> ir.Value:
     w = term.nodes[-1].inputs[1]
     assert w is not None
     return w
-
-
-def _collect(g: Graph, node: ir.Node, view: RowView, terms: list[_Term], others: list[ir.Value], inner: list[ir.Node]) -> None:
-    """The summands below a node, through sums that nobody else reads, left to right."""
-    todo: list[ir.Value | None] = list(reversed(node.inputs))
-    while todo:
-        v = todo.pop()
-        if v is None:
-            continue
-        producer = v.producer()
-        lone = len(v.uses()) == 1 and not v.is_graph_output()
-        term = _term(g, v, view) if lone else None
-        if term is not None:
-            terms.append(term)
-        elif lone and producer is not None and not producer.domain and producer.op_type in ("Add", "Sum") and _same(g, v, view):
-            inner.append(producer)
-            todo.extend(reversed(producer.inputs))
-        else:
-            others.append(v)
 
 
 def _same(g: Graph, v: ir.Value, view: RowView) -> bool:

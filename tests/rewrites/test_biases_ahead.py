@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from unittest import mock
 
+import numpy as np
 import onnx
 import pytest
 from hypothesis import given
@@ -18,6 +19,7 @@ from tests.contexts import pulses
 from tests.contract_check import check
 from tests.graphs import G
 from tests.profiles import examples
+from tests.streams import on_frames
 
 
 def kinds(model: onnx.ModelProto) -> Counter[str]:
@@ -67,3 +69,12 @@ def test_a_node_per_layer(batch: int | str) -> None:
 
 def test_wavenet() -> None:
     assert kinds(convert(wavenet.build(), axis="S", pulse=4).model)["Add"] == 0
+
+
+def test_a_bias_that_takes_an_offset_away() -> None:
+    """It stays where it is: without it digits are lost behind the sum."""
+    g = G()
+    x = g.input("x", [1, 4, "S"])
+    h = g("Conv", g("Relu", x), g.const(1e-4 * g.rng.standard_normal((4, 4, 1)), np.float32), g.const(np.full(4, -1e4, np.float32)))
+    model = g.model(g("Conv", g("Add", x, h), g.weight(4, 4, 3), g.weight(4)))
+    on_frames(model, 1, x=(1e4 + g.rng.standard_normal((1, 4, 40))).astype(np.float32))

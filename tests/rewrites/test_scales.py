@@ -6,17 +6,16 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pulsify import StreamSession
 from pulsify.api import Conversion
 from tests.contexts import pulses
 from tests.contract_check import check
 from tests.graphs import G
 from tests.profiles import examples
+from tests.streams import on_frames
 
 #: What scales or shifts, and what of it an affine map needs: every one of them is tried at every place.
 KINDS = ("norm", "times", "times all", "over", "plus", "minus", "from", "negative")
@@ -243,10 +242,4 @@ def test_an_offset_much_larger_than_what_is_left() -> None:
     x = g.input("x", [1, 4, "S"])
     y, z = (g("Sub", x, g.const(np.full((4, 1), offset, np.float32))) for offset in (4096, 4095))
     model = g.model(g("Conv", y, g.weight(2, 4, 1)), g("Mul", z, g.weight(4, 1)))
-    stream = StreamSession(check(model, pulses=(4,)).model.SerializeToString())
-    near = (4096 + g.rng.uniform(-0.1, 0.1, (1, 4, 40))).astype(np.float32)
-    got = [stream.feed({"x": near}), stream.finish()]
-    want = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, {"x": near})
-    for output, expected in zip(model.graph.output, want):
-        joined = np.concatenate([part[output.name] for part in got], axis=2)
-        assert np.abs(joined - expected).max() <= 1e-5 * np.abs(expected).max()
+    on_frames(model, 4, x=(4096 + g.rng.uniform(-0.1, 0.1, (1, 4, 40))).astype(np.float32))

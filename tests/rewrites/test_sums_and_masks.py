@@ -16,6 +16,7 @@ from tests.graphs import G
 from tests.ops.test_unet import unet
 from tests.profiles import examples
 from tests.rewrites.test_frame_rows import forced
+from tests.streams import on_frames
 
 
 def kinds(c) -> Counter[str]:  # type: ignore[no-untyped-def]
@@ -156,3 +157,14 @@ def test_an_infinite_constant_in_front_of_a_mask() -> None:
     g = G()
     y = g("Add", g("Conv", g.input("x", [1, 3, "S"]), g.weight(3, 3, 2)), g.const(np.float32([np.inf])))
     check(g.model(g("Conv", y, g.const(np.full((3, 3, 3), 0.5, np.float32)), pads=[2, 0])), pulses=(1, 4))
+
+
+@pytest.mark.parametrize("pulse", [1, 4, 64])
+def test_what_cancels_within_a_sum_stays_together(pulse: int) -> None:
+    """Rows and convolutions: a sum without a product in it is one summand of the sum it is in."""
+    g = G()
+    x, n, z = (g.input(name, [1, 8, "S"]) for name in "xnz")
+    plus = g("Add", x, g.const(np.full((1, 8, 1), -1e4, np.float32)))
+    sums = [g("Sum", d, *(g("Conv", z, g.weight(8, 8, 1)) for _ in range(3))) for d in (plus, g("Add", g("Add", x, n), z))]
+    near = {name: (mean + g.rng.standard_normal((1, 8, 80))).astype(np.float32) for name, mean in zip("xnz", (1e4, -1e4, 0))}
+    on_frames(g.model(*sums), pulse, **near)
