@@ -15,6 +15,7 @@ from pulsify.dim import DimLike, parse, sym
 from pulsify.errors import Refusal
 from pulsify.facts import AxisRegion, State
 from pulsify.graph import DOMAIN, Graph, NodeBuilder, StateSlot, tensor_fact
+from pulsify.rewrites import narrow_histories
 from pulsify.rewrites.fix_shapes import END
 from pulsify.stages._histories import end_of, frames_of, shared, widen
 
@@ -30,6 +31,7 @@ def pulse_v2_declutter(g: Graph) -> Graph:
         elif node.domain == DOMAIN and node.op_type == "PulseV2Pad":
             lower.pad(node)
     lower.buffers()
+    narrow_histories.apply(g)
     return g
 
 
