@@ -127,7 +127,7 @@ CASES = (
     Case("fsmn_vad", delay=0, states=5, bytes=38920),
     Case("fsmn_vad", delay=0, states=1, bytes=38912, carry={f"in_cache{k}": f"out_cache{k}" for k in range(4)}),
     Case("pulsevad", states=7, bytes=3376),
-    Case("pulsevad_int8", states=7, bytes=3376),
+    Case("pulsevad_int8", states=7, bytes=904),
     Case("pulsevad_teacher", states=5, bytes=28688),
     Case("spindlenet_eeg", said="is the last frames of the stream (Slice node"),
     Case("basic_pitch", said="it reshapes S*unk__749 elements to [-1, 1, 43844]"),
