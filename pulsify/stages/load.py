@@ -21,6 +21,7 @@ from pulsify.errors import ModelError, UsageError
 from pulsify.facts import WireFact
 from pulsify.graph import Graph, batch_symbol, tensor_fact
 from pulsify.source import Source, first_line
+from pulsify.stages import _old_resizes as old_resizes
 from pulsify.stages import _old_rows as old_rows
 
 __all__ = ["OPSET", "AxisSpec", "batchlike", "declared_dims", "load", "normalize"]
@@ -127,6 +128,8 @@ def _upgrade(source: Source) -> ir.Model:
         value.const_value = large[value.name or ""]
         out.graph.register_initializer(value)
     old_rows.show(out)
+    if source.opset < 11:
+        old_resizes.show(out)
     out.metadata_props.update(model.metadata_props)
     out.producer_name = model.producer_name
     return out
