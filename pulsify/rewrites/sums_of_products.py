@@ -13,6 +13,7 @@ import numpy as np
 import onnx_ir as ir
 
 from pulsify.graph import Graph
+from pulsify.rewrites._row_form import FLOATS
 from pulsify.rewrites._rows import Rows, RowView, each, row_view
 
 __all__ = ["apply"]
@@ -36,7 +37,7 @@ def _merge(rows: Rows, top: ir.Node) -> bool:
     g = rows.g
     out = top.outputs[0]
     view = row_view(g, out)
-    if view is None or not view.plain:
+    if view is None or not view.plain or g.facts[out].dtype not in FLOATS:  # runtimes have no Gemm of integers
         return False
     terms: list[_Term] = []
     others: list[ir.Value] = []
