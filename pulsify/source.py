@@ -45,7 +45,8 @@ def read(path: str | Path | onnx.ModelProto) -> Source:
     """Read a model. External data stays on disk, memory-mapped. ModelError if it is not one."""
     if isinstance(path, onnx.ModelProto):
         data = path.SerializeToString(deterministic=True)
-        source, where = ir.from_proto(path), None
+        proto = onnx.ModelProto.FromString(data)  # tensors are those of the proto they are read from: the caller's stay as they are
+        source, where = ir.from_proto(proto), None
     else:
         where = Path(path)
         try:
@@ -63,7 +64,7 @@ def read(path: str | Path | onnx.ModelProto) -> Source:
                 why=f"it is not a complete ONNX model ({len(data)} bytes: {first_line(_root(e))})",
                 hint="check that the file is an .onnx file and was downloaded in full",
             ) from e
-    _keep_input_shapes(source, path if isinstance(path, onnx.ModelProto) else proto)
+    _keep_input_shapes(source, proto)
     _check(source)
     _order(source)
     opset = source.opset_imports.get("", source.opset_imports.get("ai.onnx", 0))

@@ -52,6 +52,16 @@ def test_other_opsets_are_named(opset: int) -> None:
         convert(model, axis="S", pulse=1)
 
 
+def test_a_model_in_memory_is_left_as_it_is() -> None:
+    """An initializer that is an output has another name within the pulsed model."""
+    g = G()
+    bias = g.weight(4)
+    model = g.model(g("Conv", g.input("x", [1, 4, "S"]), g.weight(4, 4, 3), bias), bias)
+    before = model.SerializeToString()
+    convert(model, axis="S", pulse=1)
+    assert model.SerializeToString() == before
+
+
 @pytest.mark.parametrize("opset", [14, 18])
 def test_local_functions(opset: int) -> None:
     """A function that calls another, with an attribute passed through."""
