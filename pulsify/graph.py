@@ -14,7 +14,7 @@ from pulsify.assume import Assumptions
 from pulsify.dim import Dim, DimLike, floor, split_rows, sym, symbols_of
 from pulsify.facts import AxisRegion, State, WireFact
 
-__all__ = ["DOMAIN", "Graph", "NodeBuilder", "Output", "Pulse", "StateSlot", "attribute", "captured", "sort", "subgraphs", "tensor", "tensor_fact"]
+__all__ = ["DOMAIN", "Graph", "NodeBuilder", "Output", "Pulse", "StateSlot", "attribute", "captured", "shape_attribute", "sort", "subgraphs", "tensor", "tensor_fact"]
 
 #: Domain of the pseudo-operators that live between ``pulse-v2`` and ``emit``.
 DOMAIN = "pulsify"
@@ -260,6 +260,11 @@ def attribute(name: str, value: Any) -> ir.Attr:
     if isinstance(value, str):
         return ir.AttrString(name, value)
     return ir.convenience.convert_attribute(name, value)
+
+
+def shape_attribute(shape: Sequence[object]) -> ir.Attr:
+    """The attribute ``shape`` of a pseudo-operator: its dimensions as text, of a scalar none."""
+    return ir.AttrStrings("shape", [str(d) for d in shape])
 
 
 def tensor(node: ir.Node, name: str) -> ir.TensorProtocol:

@@ -226,6 +226,19 @@ def test_loops_that_count_otherwise_are_refused(kw: dict[str, Any]) -> None:
     assert "it is not a loop over frames" in refused(counted(**kw))
 
 
+@pytest.mark.parametrize("shape", [["S"], ["S", 4]])
+@pytest.mark.parametrize("last", [False, True])
+def test_carried_scalars(shape: list[Any], last: bool) -> None:
+    """``z' = 0.9*z + 1``, over samples or frames; of a scalar no dimension is written down."""
+    g = G()
+    x = g.input("x", shape)
+    nodes = [node("Mul", ["z", "a"], "za"), node("Add", ["za", "one"], "zn"), node("Div", ["f", "zn"], "y")]
+    tensors = [numpy_helper.from_array(np.float32(v), n) for n, v in (("a", 0.9), ("one", 1))]
+    body = helper.make_graph(nodes, "body", [info("z", shape=[]), info("f")], [info("zn", shape=[]), info("y")], tensors)
+    z, y = g("Scan", g.const(np.float32(0)), x, n=2, body=body, num_scan_inputs=1)
+    check(g.model(y, *([z] if last else [])), pulses=(1, 3, "P"))
+
+
 @pytest.mark.parametrize("which", ["scan_input_directions", "scan_output_directions"])
 def test_backwards_is_refused(which: str) -> None:
     g = G()
