@@ -99,6 +99,12 @@ def _check(model: ir.Model) -> None:
                     why=f"{os.fspath(tensor.path)!r} " + ("does not exist" if size is None else f"ends at {size} bytes"),
                     hint="put the file with the model's external data back beside it",
                 )
+    names = [v.name for v in model.graph.outputs]
+    twice = next((n for n in names if names.count(n) > 1), None)
+    if twice is not None:
+        raise ModelError(
+            "the model is invalid", why=f"it lists the output {twice!r} twice", hint="list it once; an Identity gives it a second name"
+        )
     produced = {v for n in model.graph for v in n.outputs} | set(model.graph.inputs)
     produced |= set(model.graph.initializers.values())
     used = [(v, f"{n.op_type} node {n.name!r}") for n in model.graph for v in n.inputs if v is not None]

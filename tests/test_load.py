@@ -52,6 +52,13 @@ def test_other_opsets_are_named(opset: int) -> None:
         convert(model, axis="S", pulse=1)
 
 
+def test_an_output_listed_twice_is_refused() -> None:
+    g = G()
+    y = g("Conv", g.input("x", [1, 4, "S"]), g.weight(4, 4, 3))
+    with pytest.raises(ModelError, match=f"why:  it lists the output '{y}' twice"):
+        convert(g.model(y, y), axis="S", pulse=1)
+
+
 def test_a_model_in_memory_is_left_as_it_is() -> None:
     """An initializer that is an output has another name within the pulsed model."""
     g = G()
