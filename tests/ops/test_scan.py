@@ -343,6 +343,21 @@ def test_a_summary_read_from_outside_is_refused() -> None:
     assert "cannot pulsify Scan node" in text and "summarises the whole stream" in text
 
 
+@pytest.mark.parametrize("clash", ["y", "past_n_scan_2.carried_0", "present_n_scan_2.carried_0"])
+def test_names_of_a_body_are_its_own(clash: str) -> None:
+    """A wire of a body may be called like one around it: an output made later, a state."""
+    g = G()
+    x = g.input("x", ["S", 4])
+    nodes = [node("Mul", ["h", "a"], "b"), node("Add", ["b", "f"], "hn"), node("Tanh", ["hn"], clash), node("Neg", [clash], "o")]
+    body = helper.make_graph(nodes, "body", [info("h"), info("f")], [info("hn"), info("o")], [numpy_helper.from_array(np.float32(0.5), "a")])
+    out = g("Scan", g.const(np.zeros(4), np.float32), x, n=2, body=body, num_scan_inputs=1)[1]
+    g.nodes.append(node("Exp", [out], "y"))
+    c = check(g.model("y"), pulses=(2,))
+    around = {v.name for v in (*c.model.graph.input, *c.model.graph.initializer)} | {o for n in c.model.graph.node for o in n.output}
+    (inner,) = [a.g for n in c.model.graph.node for a in n.attribute if a.name == "body"]
+    assert not around & ({v.name for v in (*inner.input, *inner.initializer)} | {o for n in inner.node for o in n.output})
+
+
 def test_carried_values_of_changing_shape_are_refused() -> None:
     g = G()
     x = g("Transpose", g.input("x", [1, 2, "S"]), perm=[2, 0, 1])
