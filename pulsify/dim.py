@@ -434,7 +434,7 @@ def parse(text: str) -> DimLike:
     """
 
     def walk(node: ast.expr) -> DimLike:
-        if isinstance(node, ast.Constant) and isinstance(node.value, int):
+        if isinstance(node, ast.Constant) and type(node.value) is int:
             return node.value
         if isinstance(node, ast.Name):
             return sym(node.id)

@@ -14,7 +14,7 @@ from pulsify.assume import Assumptions
 from pulsify.dim import Dim, DimLike, floor, split_rows, sym, symbols_of
 from pulsify.facts import AxisRegion, State, WireFact
 
-__all__ = ["DOMAIN", "Graph", "NodeBuilder", "Output", "Pulse", "StateSlot", "attribute", "captured", "sort", "subgraphs", "tensor", "tensor_fact"]
+__all__ = ["DOMAIN", "Graph", "NodeBuilder", "Output", "Pulse", "StateSlot", "attribute", "captured", "name_bodies", "shape_attribute", "sort", "subgraphs", "tensor", "tensor_fact"]
 
 #: Domain of the pseudo-operators that live between ``pulse-v2`` and ``emit``.
 DOMAIN = "pulsify"
@@ -260,6 +260,34 @@ def attribute(name: str, value: Any) -> ir.Attr:
     if isinstance(value, str):
         return ir.AttrString(name, value)
     return ir.convenience.convert_attribute(name, value)
+
+
+def name_bodies(graph: ir.Graph, around: frozenset[str] = frozenset()) -> None:
+    """Give what subgraphs name like a wire around them a name of its own: a name stands for one wire in a graph and all within it."""
+    nodes = [node for node in graph if subgraphs(node)]
+    if not nodes:
+        return
+    around |= {v.name for v in _own(graph) if v.name}
+    for node in nodes:
+        for body in subgraphs(node):
+            own = _own(body)
+            taken = around | {v.name for v in own}
+            for v in own:
+                if v.name in around:
+                    while v.name in taken:
+                        v.name = f"{v.name}.inner"
+                    taken |= {v.name}
+            name_bodies(body, around)
+
+
+def _own(graph: ir.Graph) -> list[ir.Value]:
+    """The wires that a graph makes or is given."""
+    return [*graph.inputs, *graph.initializers.values(), *(v for node in graph for v in node.outputs)]
+
+
+def shape_attribute(shape: Sequence[object]) -> ir.Attr:
+    """The attribute ``shape`` of a pseudo-operator: its dimensions as text, of a scalar none."""
+    return ir.AttrStrings("shape", [str(d) for d in shape])
 
 
 def tensor(node: ir.Node, name: str) -> ir.TensorProtocol:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from pulsify import contract
 from pulsify.errors import UsageError
-from pulsify.graph import Graph
+from pulsify.graph import Graph, name_bodies
 
 __all__ = ["DEFAULT", "PRESETS", "Naming"]
 
@@ -96,4 +96,5 @@ class Naming:
                     )
                 taken.add(name)
                 v.name = name
+        name_bodies(g.graph)
         contract.rewrite(g)

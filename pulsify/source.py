@@ -45,7 +45,8 @@ def read(path: str | Path | onnx.ModelProto) -> Source:
     """Read a model. External data stays on disk, memory-mapped. ModelError if it is not one."""
     if isinstance(path, onnx.ModelProto):
         data = path.SerializeToString(deterministic=True)
-        source, where = ir.from_proto(path), None
+        proto = onnx.ModelProto.FromString(data)  # tensors are those of the proto they are read from: the caller's stay as they are
+        source, where = ir.from_proto(proto), None
     else:
         where = Path(path)
         try:
@@ -63,7 +64,7 @@ def read(path: str | Path | onnx.ModelProto) -> Source:
                 why=f"it is not a complete ONNX model ({len(data)} bytes: {first_line(_root(e))})",
                 hint="check that the file is an .onnx file and was downloaded in full",
             ) from e
-    _keep_input_shapes(source, path if isinstance(path, onnx.ModelProto) else proto)
+    _keep_input_shapes(source, proto)
     _check(source)
     _order(source)
     opset = source.opset_imports.get("", source.opset_imports.get("ai.onnx", 0))
@@ -98,6 +99,12 @@ def _check(model: ir.Model) -> None:
                     why=f"{os.fspath(tensor.path)!r} " + ("does not exist" if size is None else f"ends at {size} bytes"),
                     hint="put the file with the model's external data back beside it",
                 )
+    names = [v.name for v in model.graph.outputs]
+    twice = next((n for n in names if names.count(n) > 1), None)
+    if twice is not None:
+        raise ModelError(
+            "the model is invalid", why=f"it lists the output {twice!r} twice", hint="list it once; an Identity gives it a second name"
+        )
     produced = {v for n in model.graph for v in n.outputs} | set(model.graph.inputs)
     produced |= set(model.graph.initializers.values())
     used = [(v, f"{n.op_type} node {n.name!r}") for n in model.graph for v in n.inputs if v is not None]

@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from pulsify.api import convert
 from pulsify.errors import ModelError, UsageError
 from pulsify.source import OLDEST_OPSET, read
+from pulsify.stages.load import AxisSpec, declared_dims, load
 from pulsify.stages.verify import verify
 from tests.contract_check import check
 from tests.graphs import G
@@ -50,6 +51,65 @@ def test_other_opsets_are_named(opset: int) -> None:
     model.opset_import[0].version = opset
     with pytest.raises(ModelError, match=f"cannot take opset {opset}"):
         convert(model, axis="S", pulse=1)
+
+
+@pytest.mark.parametrize("name", ["None", "True", "lambda", "min", "seq-len", "-1", "7", "1T", "S + 2", "T//2", "batch*T", "?", "x²", "T T"])
+@pytest.mark.parametrize("axis", [0, 2])
+def test_names_of_dimensions(name: str, axis: int) -> None:
+    """Any text is the name of the dimension it stands for: time, or the batch."""
+    g = G()
+    x = g.input("x", [name if axis == 0 else 1, 2, name if axis == 2 else "S0"])
+    c = check(g.model(g("Conv", x, g.weight(2, 2, 3), pads=[1, 1])), name if axis == 2 else "S0", pulses=(2, "P"))
+    assert c.manifest["symbol"].isidentifier()
+
+
+def test_names_that_are_expressions() -> None:
+    """Of symbols that stand in the model on their own, or multiples of one."""
+    g = G()
+    x, *others = (g.input(f"x{k}", [1, 2, d]) for k, d in enumerate(("S", "S + 2", "2*S", "floor(S/2)", "T - 1")))
+    inputs = load(read(g.model(g("Relu", x), *others)), AxisSpec("S")).graph.inputs
+    assert [str(declared_dims(v)[2]) for v in inputs] == ["S", "S + 2", "2*S", "S//2", "T_1"]  # type: ignore[index]
+    assert convert(small_on("2*s0"), axis="s0", pulse="P").manifest["inputs"][0]["frames"] == "2*P"
+
+
+def test_names_that_become_alike_stay_apart() -> None:
+    g = G()
+    x, y = g.input("x", ["seq_len", 2, "S"]), g.input("y", ["seq-len", 2, "S"])
+    z = g("Concat", g("ReduceSum", x, g.ints(0)), g("ReduceSum", y, g.ints(0)), axis=0)
+    inputs = load(read(g.model(z)), AxisSpec("S")).graph.inputs
+    assert [str(declared_dims(v)[0]) for v in inputs] == ["seq_len", "seq_len_2"]  # type: ignore[index]
+
+
+def small_on(name: str) -> onnx.ModelProto:
+    g = G()
+    return g.model(g("Conv", g.input("x", [1, 2, name]), g.weight(2, 2, 3), pads=[1, 1]))
+
+
+@pytest.mark.parametrize("used", [{"P"}, {"P", "pulse"}])
+def test_a_pulse_named_like_a_symbol_is_told_another(used: set[str]) -> None:
+    g = G()
+    y = g("Conv", g.input("x", [1, 2, "P"]), g.weight(2, 2, 3))
+    if len(used) > 1:
+        y = g("Add", y, g("ReduceMean", g.input("z", ["pulse", 2, 1]), g.ints(0)))
+    with pytest.raises(UsageError, match=f"try:  --pulse {'P0' if len(used) > 1 else 'pulse'}"):
+        convert(g.model(y), axis="P", pulse="P")
+
+
+def test_an_output_listed_twice_is_refused() -> None:
+    g = G()
+    y = g("Conv", g.input("x", [1, 4, "S"]), g.weight(4, 4, 3))
+    with pytest.raises(ModelError, match=f"why:  it lists the output '{y}' twice"):
+        convert(g.model(y, y), axis="S", pulse=1)
+
+
+def test_a_model_in_memory_is_left_as_it_is() -> None:
+    """An initializer that is an output has another name within the pulsed model."""
+    g = G()
+    bias = g.weight(4)
+    model = g.model(g("Conv", g.input("x", [1, 4, "S"]), g.weight(4, 4, 3), bias), bias)
+    before = model.SerializeToString()
+    convert(model, axis="S", pulse=1)
+    assert model.SerializeToString() == before
 
 
 @pytest.mark.parametrize("opset", [14, 18])

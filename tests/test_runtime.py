@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pulsify import ClientError, ModelError, StreamSession, convert
+from pulsify import ClientError, ModelError, StreamBatch, StreamSession, convert
 from pulsify.stages.verify import batch_session
 from tests.graphs import G
 
@@ -201,6 +201,26 @@ def test_static_inputs_and_outputs() -> None:
     assert "static inputs are given to the constructor" in str(e.value)
     out = session.feed(x=np.ones((1, 2, 4), np.float32))
     assert np.array_equal(out[y], np.broadcast_to(factor, (1, 2, 4))) and np.array_equal(out[doubled], 2 * factor)
+
+
+@pytest.mark.parametrize("pulse", [2, "P"])
+def test_outputs_that_are_inputs(pulse: int | str) -> None:
+    """A stream and a static input come out as they went in."""
+    g = G()
+    x, gain = g.input("x", ["N", 2, "S"]), g.input("gain", [1, 2, 1])
+    y = g("Conv", g("Mul", x, gain), g.weight(2, 2, 3), pads=[1, 1])
+    data = pulsed(g.model(y, x, gain), pulse)
+    factor = np.array([[[2.0], [3.0]]], np.float32)
+    fed = RNG.standard_normal((1, 2, 9)).astype(np.float32)
+    session = StreamSession(data, static={"gain": factor})
+    parts = [*(session.feed(x=fed[:, :, k : k + 3]) for k in (0, 3, 6)), session.finish()]
+    assert np.array_equal(np.concatenate([p["x"] for p in parts], axis=2), fed)
+    assert all(np.array_equal(p["gain"], factor) for p in parts[1:])
+    many = StreamBatch(data, static={"gain": factor})
+    rows = [many.add(), many.add()]
+    found = [many.feed({r: {"x": k * fed} for k, r in enumerate(rows, 1)}), {r: many.finish(r) for r in rows}]
+    for k, r in enumerate(rows, 1):
+        assert np.array_equal(np.concatenate([out[r]["x"] for out in found], axis=2), k * fed)
 
 
 def test_static_inputs_are_checked_and_converted() -> None:

@@ -31,8 +31,15 @@ class Einsum(Product):
     def infer(self, n: NodeView) -> list[WireFact]:
         operands, out = self.terms(n)
         dims: dict[str, DimLike] = {}
+        streams = any(n.streaming(k) for k in range(len(operands)))
         for k, labels in enumerate(operands):
             for label, d in zip(labels, n.shape(k), strict=True):
+                # onnx's own inference takes the length of a letter where it stands first, and runtimes believe it.
+                if streams and label in out and dims.get(label) == 1 != d:
+                    n.refuse(
+                        f"{self._show(n, label)} has 1 element, and {d} of input {n.wires[k]!r}",
+                        hint="leave the letter of an axis of length 1 out, behind a Squeeze",
+                    )
                 (dims[label],) = broadcast(n, [(dims.get(label, 1),), (d,)])
         return [WireFact(n.fact(0).dtype, tuple(dims[label] for label in out))]
 

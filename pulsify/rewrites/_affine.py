@@ -10,7 +10,7 @@ import onnx_ir as ir
 from pulsify.graph import Graph
 from pulsify.rewrites._row_form import array, reader
 
-__all__ = ["AFFINE", "HOMOGENEOUS", "Affine", "Bias", "affine", "bias_of", "known", "made_axis", "same_shape", "spread", "weight_of", "width"]
+__all__ = ["AFFINE", "HOMOGENEOUS", "Affine", "Bias", "affine", "bias_of", "finite", "known", "made_axis", "same_shape", "spread", "weight_of", "width"]
 
 #: Operators that scale and shift if all their inputs but one are constants.
 AFFINE = ("BatchNormalization", "Mul", "Div", "Add", "Sub", "Neg")
@@ -46,7 +46,7 @@ def affine(node: ir.Node, rank: int) -> Affine | None:
             return None
         gain, bias, mean, variance = (np.asarray(a, np.float64) for a in given)
         scale = gain / np.sqrt(variance + node.attributes.get_float("epsilon", 1e-5))
-        return _finite(Affine(source, scale, bias - scale * mean, 1))
+        return _within(Affine(source, scale, bias - scale * mean, 1), given[0].dtype)  # type: ignore[union-attr]
     constant = array(node.inputs[1 - k])
     found = None if constant is None else _vector(constant, rank)
     if found is None or (node.op_type == "Div" and (k or not found[0].all())):
@@ -54,7 +54,13 @@ def affine(node: ir.Node, rank: int) -> Affine | None:
     c, axis = found
     sign = -one if node.op_type == "Sub" and k else one
     scale, shift = {"Mul": (c, zero), "Div": (one / np.where(c, c, 1), zero), "Add": (one, c), "Sub": (sign, -sign * c)}[node.op_type]
-    return _finite(Affine(source, scale, shift, axis))
+    return _within(Affine(source, scale, shift, axis), constant.dtype)  # type: ignore[union-attr]
+
+
+def finite(dtype: np.dtype, *factors: np.ndarray) -> bool:
+    """Whether a product of any numbers of each is finite in a type."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.prod([np.abs(f).max(initial=0).astype(np.float64) for f in factors]) <= np.finfo(dtype).max)
 
 
 def same_shape(g: Graph, a: ir.Value, b: ir.Value) -> bool:
@@ -64,8 +70,11 @@ def same_shape(g: Graph, a: ir.Value, b: ir.Value) -> bool:
     return g.facts[a].shape is not None and g.facts[a].shape == g.facts[b].shape
 
 
-def _finite(a: Affine) -> Affine | None:
-    return a if np.isfinite(a.scale).all() and np.isfinite(a.shift).all() else None
+def _within(a: Affine, dtype: np.dtype) -> Affine | None:
+    """What scales and shifts by numbers of a type: finite in it, and no scale but 0 too small for its full precision."""
+    if np.dtype(dtype).kind != "f" or not finite(dtype, a.scale) or not finite(dtype, a.shift):
+        return None
+    return a if (np.abs(a.scale[a.scale != 0]) >= np.finfo(dtype).tiny).all() else None
 
 
 def _vector(a: np.ndarray, rank: int) -> tuple[np.ndarray, int | None] | None:

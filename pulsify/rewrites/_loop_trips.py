@@ -7,6 +7,7 @@ all steps at once.
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TypeAlias
@@ -16,13 +17,14 @@ import onnx_ir as ir
 from pulsify.dim import Dim, DimLike, floor
 from pulsify.graph import Graph
 
-__all__ = ["Affine", "Steps"]
+__all__ = ["Affine", "Steps", "hands_on"]
 
 #: (base, step): ``base + step*i`` in step i.
 Affine: TypeAlias = tuple[DimLike, int]
 
-#: Operators that hand a counter or a condition on.
-SAME = {"Identity", "Cast"}
+#: Types that hold the number of any frame; floating point does as far as conditions ask.
+WHOLE = {ir.DataType.INT32, ir.DataType.INT64}
+_COUNTS = {*WHOLE, ir.DataType.FLOAT, ir.DataType.DOUBLE}
 
 
 @dataclass
@@ -34,12 +36,15 @@ class Steps:
     initial: list[ir.Value | None]
     #: Body inputs that march: the iteration number among them.
     marching: dict[ir.Value, Affine] = field(default_factory=dict)
+    #: Those of them that are i in step i, and may be an index.
+    frames: set[ir.Value] = field(default_factory=set)
     #: Body inputs that stay what they were, and that value outside.
     constant: dict[ir.Value, ir.Value] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         counter, _, *carried = self.body.inputs
         self.marching[counter] = (0, 1)
+        self.frames.add(counter)
         outputs = list(self.body.outputs)[1:]
         for value, out, start in zip(carried, outputs, self.initial, strict=False):
             last = _origin(out)
@@ -49,16 +54,19 @@ class Steps:
                 self.constant[value] = start
                 continue
             by, base = self._grows(value, last), self._outer(start)
-            if by is not None and isinstance(base, int):
+            fact = self.g.fact(start)
+            if by is not None and isinstance(base, int) and fact is not None and fact.dtype in _COUNTS:
                 self.marching[value] = (base, by)
+                if (base, by) == (0, 1) and fact.dtype in WHOLE:
+                    self.frames.add(value)
 
     def _grows(self, value: ir.Value, out: ir.Value) -> int | None:
         """k if ``out = value + k``."""
-        node = out.producer()
+        node = _origin(out, WHOLE).producer()
         if node is None or node.op_type != "Add" or node.domain or len(node.inputs) != 2:
             return None
         for a, b in (node.inputs, node.inputs[::-1]):
-            if a is not None and b is not None and _origin(a) is value:
+            if a is not None and b is not None and _origin(a, WHOLE) is value:
                 by = self._constant(b)
                 return by if isinstance(by, int) else None
         return None
@@ -88,7 +96,7 @@ class Steps:
         """The value as a function of the step, if it is one of those understood."""
         if value is None:
             return None
-        value = _origin(value)
+        value = _origin(value, _COUNTS)
         if value in self.marching:
             return self.marching[value]
         if value in self.constant:
@@ -120,7 +128,7 @@ class Steps:
         """Numbers of steps after which the condition ends the loop, the first of which counts. None: not understood."""
         if condition is None:
             return None
-        condition = _origin(condition)
+        condition = _origin(condition, set(ir.DataType))  # true and false are so in any type
         if condition is self.body.inputs[1]:
             return []
         always = self._constant_bool(condition)
@@ -153,10 +161,15 @@ class Steps:
 _LESS = {"Less": (0, 1, True), "LessOrEqual": (0, 1, False), "Greater": (1, 0, True), "GreaterOrEqual": (1, 0, False)}
 
 
-def _origin(value: ir.Value) -> ir.Value:
-    """The value itself, behind Identity and Cast."""
+def hands_on(node: ir.Node, types: Container[int] = WHOLE) -> bool:
+    """Whether a node makes of a number that number, a Cast to one of these types with it."""
+    return not node.domain and (node.op_type == "Identity" or (node.op_type == "Cast" and node.attributes.get_int("to", 0) in types))
+
+
+def _origin(value: ir.Value, types: Container[int] = ()) -> ir.Value:
+    """The value itself, behind what hands it on."""
     while True:
         node = value.producer()
-        if node is None or node.domain or node.op_type not in SAME or node.inputs[0] is None:
+        if node is None or node.inputs[0] is None or not hands_on(node, types):
             return value
         value = node.inputs[0]

@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from pulsify.facts import State
-from pulsify.graph import DOMAIN, StateSlot
+from pulsify.graph import DOMAIN, StateSlot, shape_attribute
 from pulsify.rewrites._row_windows import note, take
 from pulsify.rewrites._rows import Rows, RowView
 from pulsify.rewrites.fix_shapes import END
@@ -285,7 +285,7 @@ class Memory:
 
 def past_rows(rows: Rows, state: State, like: ir.Value) -> ir.Value:
     """What a state held before the pulse, of frames of the wire ``like``."""
-    (wire,) = rows.pseudo("State", [], state.id, id=state.id, dtype=int(state.dtype), shape=[str(d) for d in state.shape])
+    (wire,) = rows.pseudo("State", [], state.id, id=state.id, dtype=int(state.dtype), shape=shape_attribute(state.shape))
     return note(rows, wire, like, state.shape)
 
 

@@ -247,10 +247,13 @@ def _along_channels(g: Graph, node: ir.Node) -> Form | None:
     if any(v is not None and (array(v) is None or v.const_value.size not in (1, x.channels)) for v in rest):  # type: ignore[union-attr]
         return None
     name = node.outputs[0].name or ""
-    return Form(
-        (node.inputs[0],), ((node.outputs[0], y),),  # type: ignore[arg-type]
-        lambda rows, ins: rows.node(node.op_type, [ins[0], *rest], name, **{**attributes(node), "axis": -1}),
-    )  # fmt: skip
+
+    def build(rows: Rows, ins: list[ir.Value]) -> list[ir.Value]:
+        # A row has fewer axes than a frame may have had: a number per channel has one.
+        flat = [v if (a := array(v)) is None or a.ndim < 2 else rows.weight(a.reshape(-1), f"{v.name}.flat") for v in rest]  # type: ignore[union-attr]
+        return rows.node(node.op_type, [ins[0], *flat], name, **{**attributes(node), "axis": -1})
+
+    return Form((node.inputs[0],), ((node.outputs[0], y),), build)  # type: ignore[arg-type]
 
 
 def _reduce(g: Graph, node: ir.Node) -> Form | None:

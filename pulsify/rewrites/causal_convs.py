@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import onnx_ir as ir
 
 from pulsify.facts import WireFact
-from pulsify.graph import DOMAIN, Graph, sort
+from pulsify.graph import DOMAIN, Graph, shape_attribute, sort
 from pulsify.ops.contrib import MS
 from pulsify.rewrites._costs import as_is, as_rows
 from pulsify.rewrites._row_ops import row_form
@@ -159,7 +159,7 @@ def _fuse(rows: Rows, node: ir.Node, conv: _Conv) -> None:
         y = gone[0].outputs[0]
     shape = tuple(d for k, d in enumerate(slot.state.shape) if k not in beside)
     state = slot.state = replace(slot.state, shape=shape, axis=2)
-    (past,) = rows.pseudo("State", [], state.id, id=state.id, dtype=int(state.dtype), shape=[str(d) for d in shape])
+    (past,) = rows.pseudo("State", [], state.id, id=state.id, dtype=int(state.dtype), shape=shape_attribute(shape))
     x, weight = conv.source, node.inputs[1]
     if beside:
         assert weight is not None and weight.const_value is not None

@@ -14,7 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from pulsify.graph import Graph
-from pulsify.rewrites._affine import AFFINE, affine, known
+from pulsify.rewrites._affine import AFFINE, affine, finite, known
 from pulsify.rewrites._row_form import FLOATS, lone
 from pulsify.rewrites._rows import Rows, each
 
@@ -34,7 +34,8 @@ def _rewrite(rows: Rows, node: ir.Node) -> bool:
     source, scale, shift, nodes = last.source, last.scale, last.shift, [node]
     inner = lone(source)
     first = None if inner is None or g.chunks.get(source) != shape else affine(inner, len(shape))
-    if inner is not None and first is not None and not first.shift.any() and inner.op_type != "BatchNormalization":
+    both = first is not None and finite(dtype.numpy(), scale, first.scale)
+    if inner is not None and first is not None and both and not first.shift.any() and inner.op_type != "BatchNormalization":
         source, scale, shift = first.source, scale * first.scale, shift
         nodes.append(inner)
     axes = {a.axis for a in (last, first if len(nodes) > 1 else None) if a is not None} - {None}

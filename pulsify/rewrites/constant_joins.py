@@ -31,14 +31,15 @@ def _pads(edit: Editor, node: ir.Node) -> int:
         return 0
     wires = [v for v in node.inputs if v is not None]
     k = streams[0]
-    pads = []
-    for where, group in ((0, wires[:k]), (rank, wires[k + 1 :])):
+    pads, beside = [], {0: wires[:k], rank: wires[k + 1 :]}
+    for where, group in beside.items():
         fill, count = _fill(g, group), _frames(g, group, axis)
         if fill is not None and count:
             amounts = [0] * (2 * rank)
             amounts[axis + where] = count
             pads.append((amounts, fill))
-            wires = [v for v in wires if not any(v is other for other in group)]
+            beside[where] = []
+    wires = [*beside[0], wires[k], *beside[rank]]
     if not pads:
         return 0
     stem, dtype = node.outputs[0].name, g.facts[node.outputs[0]].dtype.numpy()

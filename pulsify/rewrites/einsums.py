@@ -37,7 +37,10 @@ def _rewrite(rows: Rows, node: ir.Node) -> bool:
     lengths = [d for d in shape if isinstance(d, int)]
     if len(lengths) != len(shape) or any(len(set(t)) != len(t) for t in (left, right, made)):
         return False
-    size = {**dict(zip(left, lengths, strict=True)), **dict(zip(right, weight.const_value.shape.numpy(), strict=True))}
+    size, other = dict(zip(left, lengths, strict=True)), dict(zip(right, weight.const_value.shape.numpy(), strict=True))
+    if any(size[c] != other[c] for c in left if c in right):
+        return False  # an axis of length 1 stands for all of the other's
+    size |= other
     inner = [c for c in left if c in right and c not in made]
     groups = [c for c in left if c in right and c in made]
     own = [c for c in left if c not in right]

@@ -21,6 +21,7 @@ from pulsify.rewrites._affine import (
     Bias,
     affine,
     bias_of,
+    finite,
     made_axis,
 same_shape,
     spread,
@@ -59,19 +60,25 @@ def _rewrite(rows: Rows, node: ir.Node) -> bool:
         return False
     if {found.scale.size, found.shift.size} - {1, product.channels} or (product.bias is None and found.shift.any()):
         return False
-    _change(rows, product, found.scale, found.shift)
+    if not _change(rows, product, found.scale, found.shift):
+        return False
     rows.replace(out, found.source)
     g.graph.remove(node, safe=True)
     return True
 
 
-def _change(rows: Rows, p: _Product, scale: np.ndarray, shift: np.ndarray) -> None:
+def _change(rows: Rows, p: _Product, scale: np.ndarray, shift: np.ndarray) -> bool:
+    """Whether scale and shift are within a product now: not where what it then holds is not finite."""
     name, dtype = p.node.outputs[0].name, p.weight.dtype
+    bias = None if p.bias is None else scale * p.bias.values + shift
+    if not finite(dtype, p.weight, scale) or (bias is not None and not finite(dtype, bias)):
+        return False
     if (scale != 1).any():
         made = p.weight * spread(p.node, p.weight, scale, made_axis(p.node))
         p.node.replace_input_with(1, rows.weight(made.astype(dtype), f"{name}.weight"))
-    if p.bias is not None and ((bias := scale * p.bias.values + shift) != p.bias.values).any():
+    if p.bias is not None and bias is not None and (bias != p.bias.values).any():
         p.bias.write(rows.weight(bias.astype(dtype), f"{name}.bias"))
+    return True
 
 
 def _behind(g: Graph, a: Affine) -> _Product | None:

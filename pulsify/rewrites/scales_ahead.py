@@ -11,6 +11,7 @@ an offset much larger than what is left, exactly; ``W x`` and ``W t`` would then
 
 from __future__ import annotations
 
+import numpy as np
 import onnx_ir as ir
 
 from pulsify.graph import DOMAIN, Graph, tensor
@@ -20,9 +21,10 @@ from pulsify.rewrites._affine import (
     Affine,
     affine,
     bias_of,
+    finite,
     known,
     made_axis,
-same_shape,
+    same_shape,
     spread,
     weight_of,
     width,
@@ -99,6 +101,8 @@ def _absorbs(g: Graph, node: ir.Node, axis: int | None, a: Affine) -> bool:
         return False
     into = width(node, weight, 1 - made_axis(node))
     if axis not in (None, 1 if node.op_type.startswith("Conv") else len(shape) - 1) or {a.scale.size, a.shift.size} - {1, into}:
+        return False
+    if not finite(weight.dtype, weight, a.scale) or not finite(weight.dtype, np.abs(weight).sum(dtype=np.float64), a.shift):
         return False
     if not a.shift.any():
         return True

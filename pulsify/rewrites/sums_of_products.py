@@ -13,6 +13,7 @@ import numpy as np
 import onnx_ir as ir
 
 from pulsify.graph import Graph
+from pulsify.rewrites._row_form import FLOATS
 from pulsify.rewrites._rows import Rows, RowView, each, row_view
 from pulsify.rewrites._summands import summands
 
@@ -37,7 +38,7 @@ def _merge(rows: Rows, top: ir.Node) -> bool:
     g = rows.g
     out = top.outputs[0]
     view = row_view(g, out)
-    if view is None or not view.plain:
+    if view is None or not view.plain or g.facts[out].dtype not in FLOATS:  # runtimes have no Gemm of integers
         return False
     terms, others, inner = summands(top, lambda v: _term(g, v, view), lambda v: len(v.uses()) == 1 and not v.is_graph_output() and _same(g, v, view))
     biases = [c.reshape(-1) for v in others if (c := _bias(v, view)) is not None]

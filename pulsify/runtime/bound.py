@@ -61,7 +61,8 @@ class Bound:
         self._ios = [model.session.io_binding() for _ in range(1 if alike else 2)]
         self._turn, self._turns = 0, len(self._ios)
         #: Outputs that onnxruntime allocates, by place; bound first, so that these are their places in a binding as well.
-        self._loose = {i: p.name for i, p in enumerate(model.outputs) if p.axis is None and p.element < 16}
+        own = [(i, p) for i, p in enumerate(model.outputs) if p.name not in self._fed()]
+        self._loose = {i: p.name for i, p in own if p.axis is None and p.element < 16}
         self.fixed = not self._loose
         for k, io in enumerate(self._ios):
             self._loosen(io)
@@ -84,13 +85,22 @@ class Bound:
             return
         self.size = size
         self.inputs = [self._array(p, size) for p in self._model.inputs]
-        self.outputs = [np.zeros(0) if k in self._loose else self._array(p, size) for k, p in enumerate(self._model.outputs)]
+        # What is an input as well is that input's memory: onnxruntime would leave another alone.
+        fed = self._fed()
+        self.outputs = [
+            np.zeros(0) if k in self._loose else fed[p.name] if p.name in fed else self._array(p, size)
+            for k, p in enumerate(self._model.outputs)
+        ]
         for io in self._ios:
             for port, array in zip(self._model.inputs, self.inputs, strict=True):
                 _bind_input(io, port, array)
             for k, (port, array) in enumerate(zip(self._model.outputs, self.outputs, strict=True)):
-                if k not in self._loose:
+                if k not in self._loose and port.name not in fed:
                     _bind_output(io, port, array, port.name)
+
+    def _fed(self) -> dict[str, np.ndarray]:
+        """The arrays of inputs by name."""
+        return {p.name: a for p, a in (*zip(self._model.inputs, self.inputs), *zip(self._model.statics, self.statics))}
 
     def _loosen(self, io: Any) -> None:
         for name in self._loose.values():

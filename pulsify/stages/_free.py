@@ -16,7 +16,7 @@ import onnx_ir as ir
 
 from pulsify.dim import Dim, DimLike, sym, symbols_of
 from pulsify.facts import AxisRegion, Fill, Iota, Plan, WireFact
-from pulsify.graph import DOMAIN
+from pulsify.graph import DOMAIN, shape_attribute
 from pulsify.ops._rule import find
 from pulsify.ops.elementwise import Pointwise
 
@@ -151,7 +151,7 @@ class _Chain:
                 shape.insert(0, sym(g.batch))
             row = b.op(
                 "Position", [], f"{v.name}.position", WireFact(INT64, None), None, DOMAIN, rate=str(region.rate),
-                delay=region.delay, shape=[str(d) for d in shape], time=len(shape) - 1, batch=0 if self.flat else -1,
+                delay=region.delay, shape=shape_attribute(shape), time=len(shape) - 1, batch=0 if self.flat else -1,
             )  # fmt: skip
             b.made[key] = self._op("Reshape", [row, b.const([-1])], "positions", INT64) if self.flat else row
         return b.made[key]

@@ -16,7 +16,7 @@ import onnx_ir as ir
 from pulsify.dim import DimLike, sym
 from pulsify.errors import Refusal
 from pulsify.facts import State, WireFact
-from pulsify.graph import DOMAIN, StateSlot
+from pulsify.graph import DOMAIN, StateSlot, shape_attribute
 from pulsify.stages._wires import Wires
 
 __all__ = ["Lowering"]
@@ -120,7 +120,7 @@ class Lowering:
             shape[batch] = self.batch
         return {
             "rate": str(self._w.s.rates[v, axis]), "delay": self.delay(k, axis), "length": str(fact.shape[axis]),
-            "shape": [str(d) for d in shape], "time": axis, "batch": -1 if batch is None else batch,
+            "shape": shape_attribute(shape), "time": axis, "batch": -1 if batch is None else batch,
         }  # fmt: skip
 
     def _rows(self, shape: Sequence[DimLike]) -> int | None:
@@ -149,7 +149,7 @@ class Lowering:
     def bound(self, k: int, axis: int, *, end: bool) -> ir.Value:
         """The real frames of a pulse of input k are ``[first, last)``: one of the two, in ``0..n``. Per row: int64
         ``[N]``, ``[1]`` without a batch axis. A row with no real frame has ``last <= first``."""
-        place = self._place(k, axis) | {"shape": [str(self.batch)], "end": int(end)}
+        place = self._place(k, axis) | {"shape": shape_attribute([self.batch]), "end": int(end)}
         if not end:
             place["length"] = "0"
         name = "last" if end else "first"
@@ -161,7 +161,7 @@ class Lowering:
         shape: list[DimLike] = [1] * rank
         if self._w.g.batch is not None and batch_axis is not None:
             shape[batch_axis] = self.batch
-        place |= {"shape": [str(d) for d in shape], "batch": -1 if batch_axis is None else batch_axis}
+        place |= {"shape": shape_attribute(shape), "batch": -1 if batch_axis is None else batch_axis}
         return self.op("Count", [], "count", domain=DOMAIN, **place)
 
     def demand(self, output: int, axis: int) -> Any:
@@ -173,7 +173,7 @@ class Lowering:
         shape: list[DimLike] = [1] * rank
         if self._w.g.batch is not None and batch_axis is not None:
             shape[batch_axis] = self.batch
-        place = {"shape": [str(d) for d in shape], "batch": -1 if batch_axis is None else batch_axis}
+        place = {"shape": shape_attribute(shape), "batch": -1 if batch_axis is None else batch_axis}
         return self.op("Length", [], "length", domain=DOMAIN, length=str(law), **place)
 
     def position(self, k: int, axis: int) -> ir.Value:
@@ -186,7 +186,7 @@ class Lowering:
         if self._w.g.batch is not None and batch_axis is not None:
             shape[batch_axis] = self.batch
         (out,) = self.ops(
-            "Started", [], 1, "started", domain=DOMAIN, shape=[str(d) for d in shape], batch=-1 if batch_axis is None else batch_axis
+            "Started", [], 1, "started", domain=DOMAIN, shape=shape_attribute(shape), batch=-1 if batch_axis is None else batch_axis
         )
         return out
 
@@ -209,14 +209,14 @@ class Lowering:
         state = State(f"{self.name}.{role}", dtype, tuple(sizes), axis, self._rows(shape), kind, self.name)
         self._w.new.slots.append(StateSlot(state))
         return self.op(
-            "State", [], role, domain=DOMAIN, id=state.id, dtype=int(dtype), shape=[str(d) for d in sizes]
+            "State", [], role, domain=DOMAIN, id=state.id, dtype=int(dtype), shape=shape_attribute(sizes)
         )
 
     def last(self, k: int, axis: int, count: int) -> ir.Value:
         """The last ``count`` real frames of input k so far, this pulse included: a static wire. It is a memory of its own,
         or what a buffer of the same wire holds anyway."""
         shape = [count if a == axis else d for a, d in enumerate(self.facts[k].shape)]  # type: ignore[union-attr,arg-type]
-        place = self._place(k, axis) | {"shape": [str(d) for d in shape], "count": count, "axis": axis}
+        place = self._place(k, axis) | {"shape": shape_attribute(shape), "count": count, "axis": axis}
         return self.op("Last", [self.inputs[k]], "last", domain=DOMAIN, **place)
 
     def store(self, past: ir.Value, present: ir.Value) -> None:

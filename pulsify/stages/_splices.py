@@ -18,7 +18,7 @@ import onnx_ir as ir
 
 from pulsify.dim import DimLike, law, sym
 from pulsify.facts import AxisRegion, WireFact
-from pulsify.graph import DOMAIN
+from pulsify.graph import DOMAIN, shape_attribute
 
 if TYPE_CHECKING:
     from pulsify.stages._wires import Wires
@@ -96,7 +96,7 @@ def _make(b: Wires, v: ir.Value, source: ir.Value, axis: int, delay: int, overla
         "Source", [], f"{v.name}.source", WireFact(ir.DataType.INT64, None), None, DOMAIN,
         rate=str(region.rate), delay=delay, overlap=overlap, mode=splice.mode, before=splice.before,
         after=str(splice.after), length=str(g.facts[source].shape[axis]), history=history, kept=history - have,  # type: ignore[index]
-        shape=[str(d) for d in place], time=time, batch=-1 if batch is None else batch,
+        shape=shape_attribute(place), time=time, batch=-1 if batch is None else batch,
     )  # fmt: skip
     regions = {axis: region}
     pulsed = [place[time] if a == axis else d for a, d in enumerate(shape)]

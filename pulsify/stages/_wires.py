@@ -12,7 +12,7 @@ import onnx_ir as ir
 from pulsify.dim import Dim, DimLike, sym, symbols_of
 from pulsify.errors import InternalError, Refusal
 from pulsify.facts import AxisRegion, Elems, Fill, Need, Plan, WireFact
-from pulsify.graph import DOMAIN, Graph, NodeBuilder, Pulse, captured, subgraphs
+from pulsify.graph import DOMAIN, Graph, NodeBuilder, Pulse, captured, shape_attribute, subgraphs
 from pulsify.ops._unbake import reshape_target
 from pulsify.schedule import Schedule
 from pulsify.stages._expressions import write_expression
@@ -258,7 +258,7 @@ class Wires(ABC):
         if any(d != 1 for d in others):
             wide = self.dims(others, f"{stem}.shape", node, None)
             index = self.op("Expand", [index, wide], f"{stem}.index", WireFact(ir.DataType.INT64, None))
-        return self.op("Take", [wire, index], stem, fact, regions, DOMAIN, axis=axis, shape=[str(d) for d in shape])
+        return self.op("Take", [wire, index], stem, fact, regions, DOMAIN, axis=axis, shape=shape_attribute(shape))
 
     def at(self, source: ir.Value, need: Need, delay: int, node: ir.Node, wire: ir.Value | None) -> ir.Value:
         """``wire`` with the frames that output frames of the given delay read along one axis; without a wire, made from

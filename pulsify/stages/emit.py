@@ -14,7 +14,7 @@ import onnx_ir as ir
 
 from pulsify import contract
 from pulsify.facts import Shape, Splice, State
-from pulsify.graph import DOMAIN, Graph, NodeBuilder, StateSlot, sort, tensor
+from pulsify.graph import DOMAIN, Graph, NodeBuilder, StateSlot, name_bodies, sort, tensor
 from pulsify.rewrites.fix_shapes import END
 from pulsify.stages._counters import Counters, parse_length, parse_rate
 from pulsify.stages._first_pulse import FirstPulse
@@ -66,6 +66,7 @@ class _Emitter:
             if not value.uses() and not value.is_graph_output():
                 del g.graph.initializers[name]
         self._interface()
+        name_bodies(g.graph)
         contract.write(g, self.counters.valid_frames)
 
     def _swap(self, node: ir.Node, outputs: list[ir.Value]) -> None:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import keyword
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,11 +18,12 @@ import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
 from pulsify.assume import Assumptions
-from pulsify.dim import Dim, DimLike, parse, sym, symbols_of
+from pulsify.dim import Dim, DimLike, parse, slope, sym, symbols_of
 from pulsify.errors import ModelError, UsageError
 from pulsify.facts import WireFact
 from pulsify.graph import Graph, batch_symbol, tensor_fact
 from pulsify.source import Source, first_line
+from pulsify.stages import _old_resizes as old_resizes
 from pulsify.stages import _old_rows as old_rows
 
 __all__ = ["OPSET", "AxisSpec", "batchlike", "declared_dims", "load", "normalize"]
@@ -73,6 +76,7 @@ def normalize(source: Source) -> ir.Model:
     except Exception as e:
         raise ModelError("cannot prepare the model", why=first_line(e)) from e
     _name_everything(model)
+    _name_dimensions(model)
     return model
 
 
@@ -127,6 +131,8 @@ def _upgrade(source: Source) -> ir.Model:
         value.const_value = large[value.name or ""]
         out.graph.register_initializer(value)
     old_rows.show(out)
+    if source.opset < 11:
+        old_resizes.show(out)
     out.metadata_props.update(model.metadata_props)
     out.producer_name = model.producer_name
     return out
@@ -153,6 +159,44 @@ def _name_everything(model: ir.Model) -> None:
                 value.name = name
 
 
+def _name_dimensions(model: ir.Model) -> None:
+    """Every dimension of the inputs an identifier, or an expression of those. A name in a file may be any text; it is an expression
+    if its symbols stand in the model on their own (``seq-len`` beside no ``seq`` is a name), or if it is a multiple of one."""
+    declared = [(v, list(v.shape)) for v in (*model.graph.inputs, *model.graph.outputs) if v.shape is not None]
+    given = [d.value for v, shape in declared if v.is_graph_input() for d in shape if not isinstance(d, int) and d.value is not None]
+    plain = {text for text in given if text == _identifier(text)}
+    spelled, taken = {text: text for text in plain}, set(plain)
+    for value, shape in declared:
+        names = [None if isinstance(d, int) else d.value for d in shape]
+        for name in names:
+            if name is None or name in spelled:
+                continue
+            expression = _expression(name, plain)
+            word, k = _identifier(name) if expression is None else str(expression), 2
+            while expression is None and word in taken:
+                word, k = f"{_identifier(name)}_{k}", k + 1
+            taken.add(word)
+            spelled[name] = word
+        if any(name is not None and spelled[name] != name for name in names):
+            value.shape = ir.Shape([d if name is None else spelled[name] for d, name in zip(shape, names, strict=True)])
+
+
+def _expression(text: str, plain: set[str]) -> Dim | None:
+    """The expression of symbols that stand in the model, or the multiple of any, that a text is; None if neither."""
+    try:
+        found = parse(text)
+    except ValueError:
+        return None
+    symbols = symbols_of(found)
+    if not isinstance(found, Dim) or not symbols:
+        return None
+    if symbols <= plain:
+        return found
+    (one, *others) = symbols
+    factor = None if others or one != _identifier(one) else slope(found, one)
+    return found if factor and factor > 0 and found == sym(one) * factor else None
+
+
 def declared_dims(value: ir.Value) -> tuple[DimLike, ...] | None:
     """Declared dimensions of an input as expressions; an unnamed one gets a symbol of its own."""
     if value.shape is None:
@@ -172,8 +216,10 @@ def declared_dims(value: ir.Value) -> tuple[DimLike, ...] | None:
 
 
 def _identifier(text: str) -> str:
-    word = re.sub(r"\W", "_", text)
-    return word if word[:1].isalpha() or word[:1] == "_" else f"_{word}"
+    """A text as a symbol that expressions can hold, and those who evaluate them."""
+    word = re.sub(r"\W+", "_", unicodedata.normalize("NFKC", text))
+    word = "".join(c if f"_{c}".isidentifier() else "_" for c in word)
+    return word if word.isidentifier() and not keyword.iskeyword(word) and word not in ("floor", "max", "min") else f"_{word}"
 
 
 def _time(model: ir.Model, axis: AxisSpec) -> tuple[list[Any], str, list[str]]:
@@ -203,13 +249,14 @@ def _time(model: ir.Model, axis: AxisSpec) -> tuple[list[Any], str, list[str]]:
             shapes[names[name]] = tuple(row)
         return shapes, symbol, []
     if axis.symbol is not None:
-        if axis.symbol not in used:
+        symbol = axis.symbol if axis.symbol in used else _identifier(axis.symbol)
+        if symbol not in used:
             raise UsageError(
                 f"no axis {axis.symbol!r} in this model",
                 why=f"its inputs are {', '.join(_describe(v, s) for v, s in zip(inputs, shapes, strict=True))}",
                 hint=_axis_hints(inputs, shapes, used, axis.symbol),
             )
-        return shapes, axis.symbol, []
+        return shapes, symbol, []
     found = candidates(inputs, shapes, used)
     if len(found) != 1:
         raise UsageError(

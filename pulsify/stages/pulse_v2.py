@@ -14,7 +14,7 @@ from math import ceil, lcm
 import numpy as np
 import onnx_ir as ir
 
-from pulsify.dim import Dim, law
+from pulsify.dim import Dim, law, symbols_of
 from pulsify.errors import InternalError, Refusal, UsageError
 from pulsify.facts import AxisRegion, Elems, Fill, Need, Plan, Window
 from pulsify.graph import DOMAIN, Graph, Output, Pulse, captured
@@ -82,10 +82,10 @@ def _check_ends(g: Graph) -> None:
 
 def _check_pulse(g: Graph, s: Schedule, pulse: Pulse) -> None:
     if isinstance(pulse.size, str):
-        if pulse.size == g.symbol or pulse.size == g.batch:
-            raise UsageError(
-                f"the pulse cannot be named {pulse.size!r}", why="the model uses that symbol", hint="--pulse P"
-            )
+        used = {g.symbol, *(s for v in g.graph.inputs for d in g.facts[v].shape or () for s in symbols_of(d))}
+        if pulse.size in used:
+            free = next(name for name in ("P", "pulse", *(f"P{k}" for k in range(len(used) + 1))) if name not in used)
+            raise UsageError(f"the pulse cannot be named {pulse.size!r}", why="the model uses that symbol", hint=f"--pulse {free}")
         return
     for node, plan in s.plans.items():
         for stream in plan.streams:

@@ -53,6 +53,13 @@ def test_static_frames_beside_a_stream(
     verify(op, [batch, 2, "S"], context, at, least=False)
 
 
+@pytest.mark.parametrize("order", ["zxz", "zxzo", "zoxz", "zxoz", "ozxzo"])
+def test_one_constant_in_several_places(order: str) -> None:
+    g = G()
+    wires = {"x": g.input("x", [1, 2, "S"]), "z": g.const(np.zeros((1, 2, 2), np.float32)), "o": g.const(np.ones((1, 2, 1), np.float32))}
+    check(g.model(g("Concat", *(wires[c] for c in order), axis=2)))
+
+
 @given(before=st.integers(0, 3), after=st.integers(0, 3), kernel=st.integers(1, 4), ahead=st.integers(0, 2))
 @examples(20)
 def test_the_least_delay(before: int, after: int, kernel: int, ahead: int) -> None:

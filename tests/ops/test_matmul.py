@@ -114,6 +114,14 @@ def test_einsum(case: Any, context: str, at: Any) -> None:
     verify(op, shape, context, at, axis=shape.index("S"), out=out, rank=rank, inputs=2 if weight is None else 1)
 
 
+def test_a_letter_that_stands_first_on_one_element_is_refused() -> None:
+    """Runtimes take its length from there."""
+    g = G()
+    y = g("Einsum", g.input("x", [1, "S", 1, 4]), g.weight(3, 4, 5), equation="btgi,gio->btgo")
+    with pytest.raises(Refusal, match=r"why:  'g' in 'btgi,gio->btgo' has 1 element, and 3 of input"):
+        check(g.model(y))
+
+
 def test_time_on_two_axes_types_and_is_refused_at_the_output() -> None:
     g = G()
     x = g.input("x", [1, "S", 3])

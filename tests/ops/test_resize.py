@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -143,6 +144,34 @@ def test_upsample_arrives_as_resize() -> None:
     g = G(opset=9)
     x = g.input("x", ["N", 2, "S"])
     streams(g.model(g("Upsample", x, g.const([1, 1, 4], np.float32), mode="nearest")), (1, 3, "P"))
+
+
+@pytest.mark.parametrize("mode", ["nearest", "linear"])
+@pytest.mark.parametrize(
+    ("op", "opset", "scale"), [("Upsample", 9, k) for k in (1.5, 2, 3)] + [("Resize", 10, k) for k in (0.25, 0.5, 0.75, 1.5, 2, 3)]
+)
+def test_coordinates_before_opset_11(op: str, opset: int, scale: float, mode: str) -> None:
+    """Frame i lies at ``i/scale``; nearest is the frame above where the axis shrinks, the one below where not."""
+    g = G(opset=opset)
+    check(older(g, g(op, g.input("x", [1, 2, "S"]), g.const([1, 1, scale], np.float32), mode=mode)), "S", [12])
+
+
+@pytest.mark.parametrize("computed", [False, True])
+@pytest.mark.parametrize(("time", "other"), [(0.5, 1.5), (1.5, 0.75), (3, 0.5), (0.5, 0.75)])
+def test_axes_that_grow_beside_some_that_shrink_before_opset_11(time: float, other: float, computed: bool) -> None:
+    g = G(opset=10)
+    x = g.input("x", [1, 1, 8, "S"])
+    scales = g.const([1, 1, other, time], np.float32)
+    if computed:
+        whole = g("Cast", g("Gather", g("Shape", x), g.ints(0)), to=1)
+        scales = g("Concat", *(g("Mul", whole, g.const([k], np.float32)) for k in (1, 1, other, time)), axis=0)
+    check(older(g, g("Resize", x, scales, mode="nearest")), "S", [12])
+
+
+def older(g: G, y: str) -> onnx.ModelProto:
+    model = g.model(y)
+    model.ir_version = 4
+    return model
 
 
 def test_nearest_upsampling_is_one_node() -> None:

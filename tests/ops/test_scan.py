@@ -219,11 +219,91 @@ def test_loop_that_counts_by_itself(kw: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("kw", [
-    {"start_at": 1}, {"by": 2}, {"past": "4"}, {"compare": "data"}, {"bounded": False, "past": "S+3"}, {"final": True},
+    {"start_at": 1}, {"by": 2}, {"past": "4"}, {"compare": "data"}, {"bounded": False, "past": "S+3"},
 ], ids=str)  # fmt: skip
 def test_loops_that_count_otherwise_are_refused(kw: dict[str, Any]) -> None:
     """Another first frame, every second one, fewer of them, as many as the data say, or more than there are."""
     assert "it is not a loop over frames" in refused(counted(**kw))
+
+
+def test_a_count_read_after_the_loop_is_a_summary() -> None:
+    assert "summarises the whole stream" in refused(counted(final=True))
+
+
+#: How a body computes ``f``, frame i, and ``n``: what it carries as what, the nodes, and what of it is next.
+NUMBERS: dict[str, tuple[np.ndarray, list[onnx.NodeProto]]] = {
+    "scalar": (np.float32(0), [node("Gather", ["x", "i"], "f"), node("Add", ["k", "one"], "kn"), node("Identity", ["kn"], "n")]),
+    "of rank 2": (np.float32([[3]]), [node("Gather", ["x", "i"], "f"), node("Add", ["k", "one"], "kn"), node("Identity", ["kn"], "n")]),
+    "read as well": (np.int64(0), [
+        node("Gather", ["x", "k"], "f"), node("Add", ["k", "one"], "kn"), node("Cast", ["kn"], "n", to=FLOAT),
+    ]),
+    "of rank 1, read": (np.int64([0]), [
+        node("Gather", ["x", "k"], "wide"), node("Squeeze", ["wide", "axis"], "f"), node("Add", ["k", "one"], "kn"), node("Exp", ["f"], "n"),
+    ]),
+    "of rank 1, squeezed": (np.int64([0]), [
+        node("Squeeze", ["k"], "j"), node("Gather", ["x", "j"], "f"), node("Add", ["k", "one"], "kn"), node("Exp", ["f"], "n"),
+    ]),
+    "of the step": (np.float32(1), [
+        node("Gather", ["x", "i"], "f"), node("Cast", ["i"], "fi", to=FLOAT), node("Exp", ["fi"], "e"),
+        node("Sqrt", ["k"], "kn"), node("Add", ["e", "k"], "n"),
+    ]),
+    "rounded": (np.float32(2.5), [
+        node("Gather", ["x", "i"], "f"), node("Cast", ["k"], "whole", to=INT), node("Cast", ["whole"], "kn", to=FLOAT), node("Identity", ["k"], "n"),
+    ]),
+    "of one byte": (np.uint8(253), [node("Gather", ["x", "i"], "f"), node("Add", ["k", "one"], "kn"), node("Cast", ["kn"], "n", to=FLOAT)]),
+    "cast to one byte, read": (np.float32(0), [
+        node("Cast", ["i"], "b", to=TensorProto.INT8), node("Cast", ["b"], "j", to=INT), node("Gather", ["x", "j"], "f"),
+        node("Add", ["k", "one"], "kn"), node("Identity", ["kn"], "n"),
+    ]),
+    "doubled, read": (np.int64(0), [
+        node("Add", ["k", "k"], "j"), node("Sub", ["j", "k"], "l"), node("Gather", ["x", "l"], "f"), node("Add", ["k", "one"], "kn"),
+        node("Cast", ["kn"], "n", to=FLOAT),
+    ]),
+}  # fmt: skip
+
+
+def numbered(name: str) -> onnx.ModelProto:
+    """``y = f / n`` in a Loop over the frames of ``[S, 4]``."""
+    g = G()
+    first, nodes = NUMBERS[name]
+    first = np.asarray(first)
+    g.inputs.append(info("x", shape=["S", 4]))
+    kind = helper.np_dtype_to_tensor_dtype(first.dtype)
+    nodes = [*nodes, node("Div", ["f", "n"], "y0"), node("Reshape", ["y0", "row"], "y"), node("Identity", ["c"], "go")]
+    tensors = {"one": np.ones((), first.dtype), "axis": np.int64([0]), "row": np.int64([4])}
+    body = helper.make_graph(
+        nodes, "body", [info("i", INT, []), info("c", BOOL, []), info("k", kind, first.shape)],
+        [info("go", BOOL, []), info("kn", kind, first.shape), info("y")], [numpy_helper.from_array(np.asarray(v), k) for k, v in tensors.items()],
+    )  # fmt: skip
+    size = g("Squeeze", g("Gather", g("Shape", "x"), g.ints(0)), g.ints(0))
+    return g.model(g("Loop", size, g.const(True), g.const(first), n=2, body=body)[1])
+
+
+REFUSED = ("cast to one byte, read", "doubled, read")
+
+
+@pytest.mark.parametrize("name", [name for name in NUMBERS if name not in REFUSED])
+def test_numbers_that_a_loop_computes_with(name: str) -> None:
+    check(numbered(name), "S", (1, 3, "P"), lengths=(1, 2, 4, 7))
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_frames_read_by_computed_numbers_are_refused(name: str) -> None:
+    """The byte overflows after 127 frames; sums of counters are not understood."""
+    assert "its body reads 'x' otherwise" in refused(numbered(name))
+
+
+@pytest.mark.parametrize("shape", [["S"], ["S", 4]])
+@pytest.mark.parametrize("last", [False, True])
+def test_carried_scalars(shape: list[Any], last: bool) -> None:
+    """``z' = 0.9*z + 1``, over samples or frames; of a scalar no dimension is written down."""
+    g = G()
+    x = g.input("x", shape)
+    nodes = [node("Mul", ["z", "a"], "za"), node("Add", ["za", "one"], "zn"), node("Div", ["f", "zn"], "y")]
+    tensors = [numpy_helper.from_array(np.float32(v), n) for n, v in (("a", 0.9), ("one", 1))]
+    body = helper.make_graph(nodes, "body", [info("z", shape=[]), info("f")], [info("zn", shape=[]), info("y")], tensors)
+    z, y = g("Scan", g.const(np.float32(0)), x, n=2, body=body, num_scan_inputs=1)
+    check(g.model(y, *([z] if last else [])), pulses=(1, 3, "P"))
 
 
 @pytest.mark.parametrize("which", ["scan_input_directions", "scan_output_directions"])
@@ -261,6 +341,21 @@ def test_a_summary_read_from_outside_is_refused() -> None:
     body = helper.make_graph([node("Mul", ["f", h], "y")], "body", [info("f")], [info("y")])
     text = refused(g.model(g("Scan", x, body=body, num_scan_inputs=1)))
     assert "cannot pulsify Scan node" in text and "summarises the whole stream" in text
+
+
+@pytest.mark.parametrize("clash", ["y", "past_n_scan_2.carried_0", "present_n_scan_2.carried_0"])
+def test_names_of_a_body_are_its_own(clash: str) -> None:
+    """A wire of a body may be called like one around it: an output made later, a state."""
+    g = G()
+    x = g.input("x", ["S", 4])
+    nodes = [node("Mul", ["h", "a"], "b"), node("Add", ["b", "f"], "hn"), node("Tanh", ["hn"], clash), node("Neg", [clash], "o")]
+    body = helper.make_graph(nodes, "body", [info("h"), info("f")], [info("hn"), info("o")], [numpy_helper.from_array(np.float32(0.5), "a")])
+    out = g("Scan", g.const(np.zeros(4), np.float32), x, n=2, body=body, num_scan_inputs=1)[1]
+    g.nodes.append(node("Exp", [out], "y"))
+    c = check(g.model("y"), pulses=(2,))
+    around = {v.name for v in (*c.model.graph.input, *c.model.graph.initializer)} | {o for n in c.model.graph.node for o in n.output}
+    (inner,) = [a.g for n in c.model.graph.node for a in n.attribute if a.name == "body"]
+    assert not around & ({v.name for v in (*inner.input, *inner.initializer)} | {o for n in inner.node for o in n.output})
 
 
 def test_carried_values_of_changing_shape_are_refused() -> None:

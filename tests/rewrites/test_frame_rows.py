@@ -104,6 +104,16 @@ def test_projections_norms_and_shared_windows() -> None:
     assert len([n for n in c.model.graph.node if n.op_type == "Concat"]) <= 2, "both branches read the same windows"
 
 
+@pytest.mark.parametrize("batch", [1, "N"])
+def test_a_norm_whose_scale_has_every_axis(batch: int | str) -> None:
+    """A row has fewer axes than a frame."""
+    g = G()
+    x = g("Conv", g.input("x", [batch, 8, "S"]), g.weight(8, 8, 3))
+    y = g("LayerNormalization", g("Transpose", x, perm=[0, 2, 1]), g.weight(1, 1, 8), g.weight(1, 1, 8))
+    with forced(False):
+        check(g.model(g("Conv", g("Transpose", y, perm=[0, 2, 1]), g.weight(8, 8, 3))), pulses=(1, 4))
+
+
 def model(name: str) -> onnx.ModelProto:
     return {"wavenet": wavenet.build, "chain": lambda: chain.build(64, 12), "hifigan": lambda: hifigan.build(16)}[name]()
 

@@ -6,11 +6,13 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
+import onnxruntime as ort
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pulsify.api import Conversion
+from pulsify import StreamSession
+from pulsify.api import Conversion, convert
 from tests.contexts import pulses
 from tests.contract_check import check
 from tests.graphs import G
@@ -243,3 +245,32 @@ def test_an_offset_much_larger_than_what_is_left() -> None:
     y, z = (g("Sub", x, g.const(np.full((4, 1), offset, np.float32))) for offset in (4096, 4095))
     model = g.model(g("Conv", y, g.weight(2, 4, 1)), g("Mul", z, g.weight(4, 1)))
     on_frames(model, 4, x=(4096 + g.rng.uniform(-0.1, 0.1, (1, 4, 40))).astype(np.float32))
+
+
+@pytest.mark.parametrize("case", ["behind", "ahead", "alone", "overflow behind", "overflow ahead", "overflow alone"])
+def test_factors_no_float_holds(case: str) -> None:
+    """``1/d`` of a denormal d, and products of two large factors, are infinite: ``x/d`` of a small x is not."""
+    g = G()
+    x = g.input("x", [1, 4, "S"])
+    over, size, small = case.startswith("over"), (1e25 if case.startswith("over") else 1), np.array([1e-39, 1e-40, 1, 2])
+    divisor = g.const(np.float32(1 / size if over else small).reshape(-1, 1) * np.ones((4, 1), np.float32))
+    weight = g.const((np.eye(4) * size).astype(np.float32)[:, :, None])
+    if case == "overflow behind":  # a runtime puts it within a Conv by itself
+        rows = g("MatMul", g("Transpose", x, perm=[0, 2, 1]), g.const(np.eye(4, dtype=np.float32) * np.float32(size)))
+        y = g("Transpose", g("Div", rows, g.const(np.float32([1 / size]))), perm=[0, 2, 1])
+    elif case == "behind":
+        y = g("Div", g("Conv", x, weight), divisor)
+    elif case.endswith("ahead"):
+        y = g("Conv", g("Div", x, divisor), weight)
+    else:
+        factor = g.const(np.full((4, 1), size, np.float32))
+        y = g("Add", g("Div", g("Mul", x, factor) if over else g("Sin", x), divisor), g.const(np.ones((4, 1), np.float32)))
+    model = g.model(y)
+    fed = np.full((1, 4, 6), 1e-38, np.float32)
+    fed[:, :, 3] = 0
+    c = convert(model, axis="S", pulse=2)
+    stream = StreamSession(c.model.SerializeToString())
+    got = np.concatenate([stream.feed({"x": fed})[y], stream.finish()[y]], axis=2)
+    (want,) = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, {"x": fed})
+    assert np.isfinite(want).all()
+    assert np.allclose(got, want, rtol=1e-5)

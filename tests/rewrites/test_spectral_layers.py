@@ -30,6 +30,13 @@ def test_grouped_projections(equation: str) -> None:
     assert "Einsum" not in [n.op_type for n in fixed.model.graph.node]
 
 
+@pytest.mark.parametrize(("equation", "data", "weight"), [("btgi,gio->btgo", [1, "S", 3, 4], [1, 4, 5]), ("bti,io->bto", [1, "S", 1], [4, 5])])
+def test_einsums_that_broadcast_stay(equation: str, data: list[int | str], weight: list[int]) -> None:
+    g = G()
+    c = check(g.model(g("Einsum", g.input("x", data), g.weight(*weight), equation=equation)), pulses=(1, 3))
+    assert "Einsum" in [n.op_type for n in c.model.graph.node]
+
+
 @pytest.mark.parametrize("equation", ["bti,bti->bti", "bti,io->to", "bti,bti->bt"])
 def test_other_einsums_stay(equation: str) -> None:
     g = G()

@@ -9,6 +9,7 @@ import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from onnx import helper
 
 from pulsify.api import convert
 from tests.contract_check import check
@@ -60,6 +61,18 @@ def test_sums_of_anything(data: st.DataObject) -> None:
     more = [data.draw(st.sampled_from(terms[1:]), "output")] if data.draw(st.booleans()) else []
     with forced(False):
         check(g.model(*dict.fromkeys([*rest, *more])), pulses=(1, 4))
+
+
+@pytest.mark.parametrize(("dtype", "shape"), [(np.int32, ["S", 4]), (np.int64, ["N", "S", 4])])
+def test_products_of_integers_stay_apart(dtype: type, shape: list[int | str]) -> None:
+    """No runtime has a Gemm of integers, and a sum of large ones is none in floating point."""
+    g = G()
+    x = g.input("x", shape, helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
+    bias = 2**53 + 1 if dtype is np.int64 else 2**24 + 1
+    terms = [g("Add", g("MatMul", x, g.const(np.arange(12).reshape(4, 3) - k, dtype)), g.const([bias, 2, 3 * bias], dtype)) for k in (3, 7)]
+    y = g("Add", *terms)
+    c = check(g.model(y, **{y: helper.np_dtype_to_tensor_dtype(np.dtype(dtype))}), pulses=(1, 3))
+    assert kinds(c)["MatMul"] == 2
 
 
 def test_inner_masks_are_products() -> None:
