@@ -54,6 +54,14 @@ def test_a_window_over_it_waits_for_no_more_than_it_reads(
     check_least_delay(model)
 
 
+def windows(g: G, x: str, kernel: int, stride: int = 1, dilation: int = 1) -> str:
+    """``x[.., stride*j + dilation*k]`` of a wire ``[N, C, S]`` by a matrix of indices: ``[N, C, frames, kernel]``."""
+    length = g("Squeeze", g("Shape", x, start=2, end=3))
+    stop = g("Sub", length, g.const((kernel - 1) * dilation, np.int64))
+    rows = g("Unsqueeze", g("Range", g.const(0, np.int64), stop, g.const(stride, np.int64)), g.ints(1))
+    return g("Gather", x, g("Add", rows, g.const([range(0, kernel * dilation, dilation)], np.int64)), axis=2)
+
+
 def remembered(c: Conversion, rows: Any = 1) -> int:
     """Frames of two features that the buffers hold of each stream."""
     buffers = [s for s in c.manifest["states"] if s["kind"] == "buffer"]
@@ -80,17 +88,19 @@ def test_a_window_reads_no_further_behind_its_first_frame_than_the_law_says(mode
 
 @given(
     mode=modes, before=st.integers(0, 4), after=st.integers(0, 4), kernel=st.integers(1, 6), stride=st.integers(1, 3),
-    dilation=st.integers(1, 2), times=st.sampled_from([1, 2, 3, 7, 16]), batch=batches,
+    dilation=st.integers(1, 2), times=st.sampled_from([1, 2, 3, 7, 16]), batch=batches, reader=st.sampled_from(["Conv", "Gather"]),
 )  # fmt: skip
-@examples(25)
+@examples(40)
 def test_the_history_is_what_its_windows_read(
-    mode: str, before: int, after: int, kernel: int, stride: int, dilation: int, times: int, batch: Any
+    mode: str, before: int, after: int, kernel: int, stride: int, dilation: int, times: int, batch: Any, reader: str
 ) -> None:
-    """The state holds the frames that are read of earlier pulses, and none beside them."""
+    """The state holds the frames that are read of earlier pulses, and none beside them, at the least delay."""
     g, span = G(), (kernel - 1) * dilation + 1
-    y = g("Conv", padded(g, g.input("x", [batch, 2, "S"]), before, after, mode), g.weight(2, 2, kernel), strides=[stride], dilations=[dilation])
+    x = padded(g, g.input("x", [batch, 2, "S"]), before, after, mode)
+    y = windows(g, x, kernel, stride, dilation) if reader == "Gather" else g("Conv", x, g.weight(2, 2, kernel), strides=[stride], dilations=[dilation])
     model = g.model(y)
     check(model, "S", [stride * times, "P"])
+    check_least_delay(model)
     for level in ("none", "speed", "size"):
         c = convert(model, axis="S", pulse=stride * times, optimize=level)
         (out,) = c.manifest["outputs"]
@@ -109,6 +119,26 @@ def test_same_convolutions_keep_the_history_of_a_zero_padded_one(mode: str, kern
     g = G()
     y = g("Conv", padded(g, g.input("x", [1, 2, "S"]), kernel // 2, kernel // 2, mode), g.weight(2, 2, kernel))
     assert remembered(check(g.model(y), "S", (1, 2, 3, 7, 16, "P"))) == kernel - 1
+
+
+@pytest.mark.parametrize("mode", ["constant", "edge", "reflect"])
+@pytest.mark.parametrize("spelling", ["whole", "cropped", "slices"])
+def test_gathered_windows_look_ahead_as_far_as_slices_do(mode: str, spelling: str) -> None:
+    """Windows of 7 over a padding of 3: three frames late, seven frames seen, six remembered."""
+    g = G()
+    x = g.input("x", [1, 2, "S"])
+    w = padded(g, x, 3, 3, mode)
+    length = g("Shape", x, start=2, end=3)
+    if spelling == "whole":
+        y = windows(g, w, 7)
+    elif spelling == "cropped":
+        rows = g("Unsqueeze", g("Range", g.const(0, np.int64), g("Squeeze", length), g.const(1, np.int64)), g.ints(1))
+        y = g("Gather", w, g("Add", rows, g.const([range(7)], np.int64)), axis=2)
+    else:
+        y = g("Concat", *(g("Slice", w, g.ints(k), g("Add", length, g.ints(k)), g.ints(2)) for k in range(7)), axis=1)
+    c = check(g.model(y), "S", (1, 2, 3, 7, 16, "P"))
+    (out,) = c.manifest["outputs"]
+    assert (out["delay"], out["lookahead"], out["receptive_field"], remembered(c)) == (3, 3, 7, 6)
 
 
 @pytest.mark.parametrize(("mode", "delay"), [("reflect", 2), ("edge", 2)])
