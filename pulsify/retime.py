@@ -209,8 +209,8 @@ class _Program:
         self.wires.join(q, p, between)
 
     def _pads(self, pads: list[tuple[ir.Node, Plan]]) -> None:
-        """Those that write nothing renumber their source. Equal ones that write are one wire: that of the source, if no
-        other writes on it and all frames that come are there when the Pad wants them."""
+        """Those that write nothing renumber their source. Those that write the same value on it, at whichever ends, are
+        one wire: that of the source, if no other writes on it and all frames that come are there when the Pad wants them."""
         s = self.s
         masks: dict[tuple[Point, int], dict[tuple[object, ...], list[Point]]] = {}
         for node, plan in pads:
@@ -230,7 +230,7 @@ class _Program:
                 self._same(q, p)
                 continue
             root, behind = self.wires.find(p)
-            key = (read, start, end, str(self.g.facts[p[0]].shape), plan.pad_value.tobytes())
+            key = (read, str(self.g.facts[p[0]].shape), plan.pad_value.tobytes())
             masks.setdefault((root, behind), {}).setdefault(key, []).append(q)
         for (root, behind), by_mask in masks.items():
             alone = [key for key in by_mask if not behind and key[0] == s.delays[root]]
