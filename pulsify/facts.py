@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from pulsify.dim import Dim, DimLike, symbols_of
+from pulsify.dim import Dim, DimLike, floor_div, symbols_of
 
 __all__ = ["UNIT", "AxisRegion", "Elems", "Fill", "Grid", "Iota", "Need", "Plan", "Shape", "Splice", "State", "Stream", "Window", "WireFact"]
 
@@ -162,6 +162,11 @@ class Window:
         """up * ceil((delay + span - stride - before) / stride)."""
         return self.up * -(-(delay + self.span - self.stride - self.before) // self.stride)
 
+    def end(self, high: DimLike) -> DimLike:
+        """The first input frame that output frames before ``high`` read nothing from on:
+        ``stride*(ceil(high / up) - 1) - before + span``."""
+        return high if self.unit else self.stride * (-floor_div(-high, self.up) - 1) - self.before + self.span
+
 
 UNIT = Window()
 
@@ -204,6 +209,16 @@ class Splice:
         if frame >= self.before or self.mode == "join":
             return frame
         return self.before if self.mode == "edge" else 2 * self.before - frame
+
+    def behind(self, span: int, after: int) -> int:
+        """How far behind input frame f its windows ``out [f, f + span)`` read, at most ``after`` frames past the stream:
+        ``before + max(0, c*after + 1 - span)``, c = 1 for ``edge``, 2 for ``reflect``, 0 for ``join``.
+
+        The first frame of a window comes from ``f - before``, its last, ``j = f - before + span - 1``, from none before
+        ``j - c*after``: as ``L >= j + 1 - after``, ``L - 1 >= j - after`` and ``2*(L - 1) - j >= j - 2*after``. Those between
+        lie between, and what is mirrored at the stream's begin lies ahead.
+        """
+        return self.before + max(0, {"edge": 1, "reflect": 2, "join": 0}[self.mode] * after + 1 - span)
 
 
 @dataclass(frozen=True)

@@ -40,10 +40,11 @@ import numpy as np
 import onnx_ir as ir
 
 from pulsify._program import Affine, Problem, Wire, solve
-from pulsify.dim import law, sym
+from pulsify.dim import sym
 from pulsify.facts import Need, Plan, Window
 from pulsify.graph import Graph, captured
 from pulsify.schedule import Point, Schedule
+from pulsify.splices import history
 
 __all__ = ["Retiming", "retime"]
 
@@ -208,8 +209,8 @@ class _Program:
         self.wires.join(q, p, between)
 
     def _pads(self, pads: list[tuple[ir.Node, Plan]]) -> None:
-        """Those that write nothing renumber their source. Equal ones that write are one wire: that of the source, if no
-        other writes on it and all frames that come are there when the Pad wants them."""
+        """Those that write nothing renumber their source. Those that write the same value on it, at whichever ends, are
+        one wire: that of the source, if no other writes on it and all frames that come are there when the Pad wants them."""
         s = self.s
         masks: dict[tuple[Point, int], dict[tuple[object, ...], list[Point]]] = {}
         for node, plan in pads:
@@ -229,7 +230,7 @@ class _Program:
                 self._same(q, p)
                 continue
             root, behind = self.wires.find(p)
-            key = (read, start, end, str(self.g.facts[p[0]].shape), plan.pad_value.tobytes())
+            key = (read, str(self.g.facts[p[0]].shape), plan.pad_value.tobytes())
             masks.setdefault((root, behind), {}).setdefault(key, []).append(q)
         for (root, behind), by_mask in masks.items():
             alone = [key for key in by_mask if not behind and key[0] == s.delays[root]]
@@ -273,12 +274,12 @@ class _Program:
         return Affine(var, 0 if var is None else self._steps[root], self.s.delays[p])
 
     def _reads(self, node: ir.Node, plan: Plan) -> None:
-        s = self.s
+        g, s = self.g, self.s
         for need in plan.consumes:
             v = node.inputs[need.input]
             assert v is not None
             p = (v, need.axis)
-            self._read(p, Affine(None, 0, s.read(p, node)), node in s.ahead)
+            self._read(p, Affine(None, 0, s.read(p, node)), history(g, s, p) if node in s.ahead else None)
         for stream in plan.streams:
             q = (node.outputs[stream.output], stream.axis)
             if q not in s.delays or plan.kind == "splice":
@@ -292,25 +293,22 @@ class _Program:
                 out = self._at(q)
                 back = Affine(out.var, w.stride * out.coef // w.up, w.stride * (out.const // w.up) + w.before)
                 direct = s.reads_source(p, node, plan) is not None
-                self._read(p, back, direct)
+                self._read(p, back, history(g, s, p, w, node) if direct else None)
                 if not direct:
                     self.problem.waits.append((back + (w.stride - w.span), self._at(p)))
 
-    def _read(self, p: Point, back: Affine, direct: bool = False, begin: _Content | None = None) -> None:
-        """A reader of p whose first frame needed is ``[n*T - back``; ``direct``: made from what p is spliced from. ``begin``:
-        the static frames that its history ends with before the first pulse."""
+    def _read(self, p: Point, back: Affine, behind: int | None = None, begin: _Content | None = None) -> None:
+        """A reader of p whose first frame needed is ``[n*T - back``; ``behind``: made from what p is spliced from, so far
+        behind. ``begin``: the static frames that its history ends with before the first pulse."""
         g, s = self.g, self.s
         if p in s.splices:
             splice, node = s.splices[p].splice, p[0].producer()
             assert node is not None
-            form = law(splice.after, g.symbol)
-            assert form is not None
-            mirrored = max(0, *(int(t) for t in form.table)) * {"edge": 1, "reflect": 2, "join": 0}[splice.mode]
-            if not direct:
-                back = Affine(None, 0, s.delays[p])
+            if behind is None:
+                back, behind = Affine(None, 0, s.delays[p]), history(g, s, p)
             ((_, source),) = self._needs(node, s.plans[node])
             first = tuple(node.inputs[k] for k in splice.first) if s.splices[p].begins else None
-            return self._read(source, back + (splice.before + mirrored), begin=first)
+            return self._read(source, back + behind, begin=first)
         fact = g.facts[p[0]]
         if fact.shape is None or len(self._time(p[0])) != 1:
             return

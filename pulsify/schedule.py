@@ -201,9 +201,7 @@ def _demand(g: Graph, s: Schedule) -> None:
                     continue
                 w = need.window
                 length = g.length(source, need.axis)
-                high = want.high
-                if not w.unit:
-                    high = w.stride * (-floor_div(-want.high, w.up) - 1) - w.before + w.span
+                high = w.end(want.high)
                 if not g.assume.at_most(high, length):
                     high = length
                 low = 0 if plan.memory else max(w.stride * (want.low // w.up) - w.before, 0)

@@ -150,6 +150,18 @@ def test_through_strides_and_blocks(stride: int) -> None:
     check(model, "S", [3])
 
 
+def test_masks_of_different_ends_are_one_wire() -> None:
+    """What a causal reader and one that looks ahead read waits, once for both, and the program knows it."""
+    g = G()
+    x, z = g.input("x", ["N", 4, "S"]), g.input("z", ["N", 4, "S"])
+    y = g("Conv", x, g.weight(2, 4, 3))
+    a, b = (g("Conv", y, g.weight(8, 2, 3), pads=pads) for pads in ([2, 0], [1, 1]))
+    model = g.model(g("Add", g("Add", a, b), g("Conv", z, g.weight(8, 4, 9), pads=[0, 6])))
+    _, least = both(model)
+    assert [s["shape"] for s in least.manifest["states"] if s["origin"].startswith(y)] == [["N", 2, 8]]
+    check(model)
+
+
 def test_masks_stay_what_they_are() -> None:
     """Delayed in front of the padding, the wide wire would take less memory, and a mask. It stays at delay 0."""
 

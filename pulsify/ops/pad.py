@@ -5,7 +5,8 @@ Constant, region transform on time: ``out [a, e) <- in [a - b, e - b)``; the dat
 
 Edge and reflect: ``out[j] = in[m(j - b)]`` with ``m(i) = clip(i, 0, L - 1)``, or i mirrored at 0 and L - 1. A reader takes
 what it needs from the input (stages/_splices.py). A window that begins at frame ``f < b`` waits for input frame 0
-(edge) or ``b - f`` (reflect), no longer; padding after the stream waits for what is certain to be part of it.
+(edge) or ``b - f`` (reflect), no longer; padding after the stream waits for what is certain to be part of it. The history
+is the window's own, unless it is shorter than the padding at the end, or than twice that (``Splice.behind``).
 """
 
 from __future__ import annotations

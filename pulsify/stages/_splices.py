@@ -5,7 +5,7 @@ Static frames in front of a stream that comes on time are what its history begin
 first pulse, the frames ``[p - H, p)``. One state serves all readers.
 
 Frame i of any other such a wire is frame ``m(i)`` of its source (or of a static tensor). Nothing is stored of it: every region a
-reader asks for is gathered from the source, which keeps as much history as mirrored frames reach back. A frame that
+reader asks for is gathered from the source, which keeps as much history as its windows reach back (``Splice.behind``). A frame that
 does not exist as if the stream ended now is one that the end makes (:mod:`pulsify.schedule` sees to it that none is
 made too early), so one rule is exact at both ends, per batch row, at any pulse.
 """
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
-from pulsify.dim import DimLike, law, sym
+from pulsify.dim import DimLike, sym
 from pulsify.facts import AxisRegion, WireFact
 from pulsify.graph import DOMAIN, shape_attribute
 
@@ -26,9 +26,10 @@ if TYPE_CHECKING:
 __all__ = ["spliced"]
 
 
-def spliced(b: Wires, v: ir.Value, axis: int, delay: int, overlap: int, until: str = "") -> ir.Value:
-    """Frames ``[n*T - delay - overlap, n*(T+1) - delay)`` of the spliced wire v. ``until``: see ``Wires.behind``."""
-    key = ("spliced", v, axis, delay, overlap, until)
+def spliced(b: Wires, v: ir.Value, axis: int, delay: int, overlap: int, behind: int, until: str = "") -> ir.Value:
+    """Frames ``[n*T - delay - overlap, n*(T+1) - delay)`` of the spliced wire v, read from so many frames behind the first
+    one on (:func:`pulsify.splices.history`). ``until``: see ``Wires.behind``."""
+    key = ("spliced", v, axis, delay, overlap, behind, until)
     if key not in b.made:
         node = v.producer()
         assert node is not None
@@ -40,7 +41,9 @@ def spliced(b: Wires, v: ir.Value, axis: int, delay: int, overlap: int, until: s
                 node, "its batch axis is merged with another or missing, and each stream begins and ends at its own time", source
             )
         begins = b.s.splices[v, axis].begins
-        b.made[key] = _begun(b, v, source, axis, delay, overlap, until) if begins else _make(b, v, source, axis, delay, overlap)
+        b.made[key] = (
+            _begun(b, v, source, axis, delay, overlap, until) if begins else _make(b, v, source, axis, delay, overlap, behind)
+        )
     return b.made[key]
 
 
@@ -70,7 +73,7 @@ def _first(b: Wires, v: ir.Value, axis: int) -> ir.Value:
     return b.made[key]
 
 
-def _make(b: Wires, v: ir.Value, source: ir.Value, axis: int, delay: int, overlap: int) -> ir.Value:
+def _make(b: Wires, v: ir.Value, source: ir.Value, axis: int, delay: int, overlap: int, behind: int) -> ir.Value:
     g, s = b.g, b.s
     node, splice = v.producer(), s.splices[v, axis].splice
     assert node is not None
@@ -78,8 +81,7 @@ def _make(b: Wires, v: ir.Value, source: ir.Value, axis: int, delay: int, overla
     assert shape is not None
     batch = g.batch_axis(shape)
     have = s.delays[source, axis]
-    mirrored = _most(splice.after, g.symbol) * {"edge": 1, "reflect": 2, "join": 0}[splice.mode]
-    history = max(delay + overlap + splice.before + mirrored, have)
+    history = max(delay + overlap + behind, have)
     wire = b.arrives(source, axis, node)
     wire = b.behind(source, axis, 0, history - have, node, wire)
     first, last = ([b.joined(node, k) for k in ks] for ks in (splice.first, splice.last))
@@ -101,10 +103,3 @@ def _make(b: Wires, v: ir.Value, source: ir.Value, axis: int, delay: int, overla
     regions = {axis: region}
     pulsed = [place[time] if a == axis else d for a, d in enumerate(shape)]
     return b.take(wire, index, axis, batch, pulsed, f"{v.name}.spliced", fact, regions, node)
-
-
-def _most(after: DimLike, symbol: str) -> int:
-    """The most frames there are after the stream."""
-    form = law(after, symbol)
-    assert form is not None and form.A == 0, "its rule refuses padding that grows with the stream"
-    return max(0, *(int(t) for t in form.table))

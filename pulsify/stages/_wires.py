@@ -15,6 +15,7 @@ from pulsify.facts import AxisRegion, Elems, Fill, Need, Plan, WireFact
 from pulsify.graph import DOMAIN, Graph, NodeBuilder, Pulse, captured, shape_attribute, subgraphs
 from pulsify.ops._unbake import reshape_target
 from pulsify.schedule import Schedule
+from pulsify.splices import history
 from pulsify.stages._expressions import write_expression
 from pulsify.stages._free import Free
 from pulsify.stages._splices import spliced
@@ -232,7 +233,7 @@ class Wires(ABC):
             return Free(self, node).make(v, axis, self.s.delays[v, axis], self.g.batch_axis(shape), len(shape))
         if v not in self.map:
             delay = self.s.delays[v, axis]
-            wire = spliced(self, v, axis, delay, 0, self._until(v, axis, delay, 1))
+            wire = spliced(self, v, axis, delay, 0, history(self.g, self.s, (v, axis)), self._until(v, axis, delay, 1))
             wire.name, wire.type = v.name, v.type
             self.map[v] = wire
         return self.map[v]
@@ -270,7 +271,8 @@ class Wires(ABC):
         end = back + w.stride - w.span  # and the last chunk frame n*(T+1) - end)
         until = self._until(source, need.axis, back, w.span)
         if wire is None:
-            return spliced(self, source, need.axis, end, back - end, until)
+            behind = history(self.g, self.s, (source, need.axis), w, node)
+            return spliced(self, source, need.axis, end, back - end, behind, until)
         if end < have:
             raise InternalError(f"{node.name!r} is scheduled before its input {source.name!r} arrives")
         shift = have if end - have < w.stride and not w.whole else end

@@ -96,7 +96,9 @@ class _Lower:
                 self.g.graph.insert_before(first, new)
 
     def pad(self, node: ir.Node) -> None:
-        """A Pad that writes becomes a Mask, equal ones are one; any other is bookkeeping."""
+        """A Pad that writes becomes a Mask; any other is bookkeeping. Those that write the same on one wire are one Mask, at both
+        ends if one of them is: the frames i < 0 and i >= L(V) are outside for all, and none comes before it is certain, as the
+        one that writes the end sees the same frames."""
         start, end = (node.attributes.get_int(k) for k in ("start", "end"))
         source = node.inputs[0]
         assert source is not None
@@ -107,7 +109,7 @@ class _Lower:
         axis = node.attributes.get_int("axis")
         value = node.attributes.get_tensor("value")
         region, length = self._label(node, source, axis)
-        key = (source, axis, start, end, region.delay, str(length), value.tobytes())
+        key = (source, axis, region.delay, str(length), value.tobytes())
         if key not in self.masks:
             out = self.build.value(f"{source.name}.masked")
             attributes = [
@@ -130,6 +132,10 @@ class _Lower:
             # Readers of the bare wire may read the masked one where it only writes what lies outside for them too.
             if own.delay == region.delay and g.assume.same(g.facts[source].shape[axis], length):  # type: ignore[index]
                 self.masked.setdefault(source, []).append(out)
+        mask = self.masks[key].producer()
+        assert mask is not None
+        for name, writes in (("start", start), ("end", end)):
+            mask.attributes.add(ir.AttrInt64(name, mask.attributes.get_int(name) | writes))
         node.replace_input_with(0, self.masks[key])
         self.drop(node)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto
 
+from pulsify.api import convert
 from pulsify.errors import Refusal
 from tests.contexts import CONTEXTS, batches, contexts, pulses, verify, window
-from tests.contract_check import check
+from tests.contract_check import check, check_least_delay
 from tests.graphs import G
 from tests.profiles import examples
 
@@ -133,6 +135,47 @@ def test_garbage_before_the_stream_is_masked_once() -> None:
     c = check(g.model(g("Add", a, b)))
     assert [n.op_type for n in c.model.graph.node].count("Where") == 1
     assert [s["kind"] for s in c.manifest["states"]].count("counter") <= 2
+
+
+@given(
+    first=st.tuples(st.integers(0, 4), st.integers(0, 4)), second=st.tuples(st.integers(0, 4), st.integers(0, 4)),
+    ahead=st.integers(0, 3), kernel=st.integers(1, 4), stride=st.integers(1, 2), dilation=st.integers(1, 2), crop=st.integers(0, 2),
+    bare=st.booleans(), value=st.sampled_from([0.0, 1.5]), times=st.sampled_from([1, 2, 3, 7, 16]), batch=batches,
+)  # fmt: skip
+@examples(40)
+def test_paddings_of_one_wire_that_write_different_ends_share_a_mask(
+    first: tuple[int, int], second: tuple[int, int], ahead: int, kernel: int, stride: int, dilation: int, crop: int, bare: bool,
+    value: float, times: int, batch: Any,
+) -> None:  # fmt: skip
+    """Behind a delay of ``ahead``, and a crop at the end that must not be masked before it is certain."""
+    g = G()
+    x = g("Conv", g.input("x", [batch, 2, "S"]), g.weight(2, 2, 1 + ahead))
+    if crop:
+        x = g("Slice", x, g.ints(0), g.ints(-crop), g.ints(2))
+    outs = [
+        g("Conv", padding([0, 0, before, 0, 0, after], value)(g, x), g.weight(2, 2, kernel), strides=[stride], dilations=[dilation])
+        for before, after in (first, second)
+    ]
+    model = g.model(*outs, *([g("Conv", x, g.weight(2, 2, 2))] if bare else []))
+    check(model, "S", [stride * times, "P"])
+    check_least_delay(model)
+    if not crop and max(first[0], second[0]) <= ahead:  # nothing is announced, nothing waits for its end
+        none = convert(model, axis="S", pulse=stride * times, optimize="none")
+        assert [n.op_type for n in none.model.graph.node].count("Where") <= 1
+        assert [s["kind"] for s in none.manifest["states"]].count("buffer") <= 2
+
+
+@pytest.mark.parametrize("level", ["none", "speed", "size"])
+def test_a_causal_reader_and_one_that_looks_ahead_share_a_history(level: str) -> None:
+    """Warm-up is masked for both, the end for one of them: the longer history serves both."""
+    g = G()
+    x = g("Conv", g.input("x", [1, 2, "S"]), g.weight(2, 2, 5), pads=[2, 2])
+    a, b = (g("Conv", x, g.weight(2, 2, 4), pads=pads) for pads in ([3, 0], [1, 2]))
+    model = g.model(g("Add", a, b))
+    check(model, "S", (1, 2, 3, 7, 16, "P"))
+    states = convert(model, axis="S", pulse=1, optimize=level).manifest["states"]
+    # Of the input, of what both read, and of the causal one's output, which waits.
+    assert sum(math.prod(s["shape"]) for s in states if s["kind"] == "buffer") == 2 * (4 + 3 + 2)
 
 
 def test_length_dependent_padding_up_to_a_multiple() -> None:

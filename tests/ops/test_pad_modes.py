@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto
 
+from pulsify.api import Conversion, convert
 from pulsify.errors import Refusal
+from pulsify.facts import Splice
 from tests.contexts import CONTEXTS, batches, contexts, pulses, verify
 from tests.contract_check import check, check_least_delay
 from tests.graphs import G
@@ -49,6 +52,93 @@ def test_a_window_over_it_waits_for_no_more_than_it_reads(
     model = g.model(y)
     check(model, "S", at)
     check_least_delay(model)
+
+
+def windows(g: G, x: str, kernel: int, stride: int = 1, dilation: int = 1) -> str:
+    """``x[.., stride*j + dilation*k]`` of a wire ``[N, C, S]`` by a matrix of indices: ``[N, C, frames, kernel]``."""
+    length = g("Squeeze", g("Shape", x, start=2, end=3))
+    stop = g("Sub", length, g.const((kernel - 1) * dilation, np.int64))
+    rows = g("Unsqueeze", g("Range", g.const(0, np.int64), stop, g.const(stride, np.int64)), g.ints(1))
+    return g("Gather", x, g("Add", rows, g.const([range(0, kernel * dilation, dilation)], np.int64)), axis=2)
+
+
+def remembered(c: Conversion, rows: Any = 1) -> int:
+    """Frames of two features that the buffers hold of each stream."""
+    buffers = [s for s in c.manifest["states"] if s["kind"] == "buffer"]
+    return sum(prod(1 if k == s["batch_axis"] else d for k, d in enumerate(s["shape"])) for s in buffers) // (2 if rows == "N" else 2 * rows)
+
+
+def source(mode: str, j: int, length: int) -> int:
+    """Which frame of the stream is frame j of the padded one, counted from the stream's first."""
+    return min(max(j, 0), length - 1) if mode == "edge" else length - 1 - abs(length - 1 - abs(j))
+
+
+@given(mode=modes, before=st.integers(0, 6), after=st.integers(0, 6), span=st.integers(1, 14))
+@examples(60)
+def test_a_window_reads_no_further_behind_its_first_frame_than_the_law_says(mode: str, before: int, after: int, span: int) -> None:
+    """``before + max(0, c*after + 1 - span)`` is the most over all windows of all streams."""
+    reached = [
+        f - source(mode, j - before, length)
+        for length in range(1 + max(before, after), 40)
+        for f in range(before + length + after - span + 1)
+        for j in range(f, f + span)
+    ]
+    assert Splice(mode, before, after).behind(span, after) == max(reached)
+
+
+@given(
+    mode=modes, before=st.integers(0, 4), after=st.integers(0, 4), kernel=st.integers(1, 6), stride=st.integers(1, 3),
+    dilation=st.integers(1, 2), times=st.sampled_from([1, 2, 3, 7, 16]), batch=batches, reader=st.sampled_from(["Conv", "Gather"]),
+)  # fmt: skip
+@examples(40)
+def test_the_history_is_what_its_windows_read(
+    mode: str, before: int, after: int, kernel: int, stride: int, dilation: int, times: int, batch: Any, reader: str
+) -> None:
+    """The state holds the frames that are read of earlier pulses, and none beside them, at the least delay."""
+    g, span = G(), (kernel - 1) * dilation + 1
+    x = padded(g, g.input("x", [batch, 2, "S"]), before, after, mode)
+    y = windows(g, x, kernel, stride, dilation) if reader == "Gather" else g("Conv", x, g.weight(2, 2, kernel), strides=[stride], dilations=[dilation])
+    model = g.model(y)
+    check(model, "S", [stride * times, "P"])
+    check_least_delay(model)
+    for level in ("none", "speed", "size"):
+        c = convert(model, axis="S", pulse=stride * times, optimize=level)
+        (out,) = c.manifest["outputs"]
+        reads = [
+            (q + out["delay"]) // times * times * stride - source(mode, stride * q - before + dilation * k, length)
+            for length in range(1 + max(before, after), 60 + 2 * stride * times)
+            for q in range((before + length + after - span) // stride + 1)
+            for k in range(kernel)
+        ]
+        assert remembered(c, batch) == max(0, *reads), level
+
+
+@pytest.mark.parametrize("mode", ["edge", "reflect"])
+@pytest.mark.parametrize("kernel", [5, 31])
+def test_same_convolutions_keep_the_history_of_a_zero_padded_one(mode: str, kernel: int) -> None:
+    g = G()
+    y = g("Conv", padded(g, g.input("x", [1, 2, "S"]), kernel // 2, kernel // 2, mode), g.weight(2, 2, kernel))
+    assert remembered(check(g.model(y), "S", (1, 2, 3, 7, 16, "P"))) == kernel - 1
+
+
+@pytest.mark.parametrize("mode", ["constant", "edge", "reflect"])
+@pytest.mark.parametrize("spelling", ["whole", "cropped", "slices"])
+def test_gathered_windows_look_ahead_as_far_as_slices_do(mode: str, spelling: str) -> None:
+    """Windows of 7 over a padding of 3: three frames late, seven frames seen, six remembered."""
+    g = G()
+    x = g.input("x", [1, 2, "S"])
+    w = padded(g, x, 3, 3, mode)
+    length = g("Shape", x, start=2, end=3)
+    if spelling == "whole":
+        y = windows(g, w, 7)
+    elif spelling == "cropped":
+        rows = g("Unsqueeze", g("Range", g.const(0, np.int64), g("Squeeze", length), g.const(1, np.int64)), g.ints(1))
+        y = g("Gather", w, g("Add", rows, g.const([range(7)], np.int64)), axis=2)
+    else:
+        y = g("Concat", *(g("Slice", w, g.ints(k), g("Add", length, g.ints(k)), g.ints(2)) for k in range(7)), axis=1)
+    c = check(g.model(y), "S", (1, 2, 3, 7, 16, "P"))
+    (out,) = c.manifest["outputs"]
+    assert (out["delay"], out["lookahead"], out["receptive_field"], remembered(c)) == (3, 3, 7, 6)
 
 
 @pytest.mark.parametrize(("mode", "delay"), [("reflect", 2), ("edge", 2)])
@@ -103,8 +193,10 @@ def test_splicing_by_slices(mode: str, size: int, at: Any, batch: Any) -> None:
         end = k - 2 * size
         parts.append(g("Slice", w, g.ints(k), g.ints(end if end else FAR), g.ints(1)))
     model = g.model(g("Concat", *parts, axis=2))
-    (out,) = check(model, "S", at).manifest["outputs"]
-    assert out["delay"] == size
+    c = check(model, "S", at)
+    (out,) = c.manifest["outputs"]
+    # What a slice leaves out at the end is no frame that it mirrors.
+    assert (out["delay"], remembered(c, batch)) == (size, 2 * size)
     check_least_delay(model)
 
 
