@@ -19,7 +19,7 @@ import onnx_ir as ir
 
 from pulsify.dim import Dim, DimLike, symbols_of
 
-__all__ = ["UNIT", "AxisRegion", "Elems", "Fill", "Grid", "Iota", "Need", "Plan", "Shape", "Splice", "State", "Stream", "Window", "WireFact"]
+__all__ = ["UNIT", "AxisRegion", "Clipped", "Elems", "Fill", "Grid", "Iota", "Need", "Plan", "Shape", "Splice", "State", "Stream", "Window", "WireFact"]
 
 Shape = tuple[DimLike, ...]
 
@@ -66,7 +66,20 @@ class Grid:
     offsets: np.ndarray
 
 
-Value = Elems | Fill | Iota | Grid | None
+@dataclass(frozen=True, slots=True, eq=False)
+class Clipped:
+    """Element at index i is that of ``grid``, not below ``low`` and not above ``high`` where there is such a bound."""
+
+    grid: Grid
+    low: DimLike | None
+    high: DimLike | None
+
+    @property
+    def axis(self) -> int:
+        return self.grid.axis
+
+
+Value = Elems | Fill | Iota | Grid | Clipped | None
 
 
 @lru_cache(maxsize=65536)
@@ -140,7 +153,7 @@ class WireFact:
 
     def fitting(self) -> WireFact:
         """The same, without a value where an element is no number of the type: arithmetic wraps, rounds or overflows there."""
-        if self.value is None or isinstance(self.value, Grid):
+        if self.value is None or isinstance(self.value, (Grid, Clipped)):
             return self
         numbers = self.value.array.flat if isinstance(self.value, Elems) else (self.value.start if isinstance(self.value, Iota) else self.value.value,)
         return self if all(_fits(self.dtype, v) for v in numbers) else WireFact(self.dtype, self.shape, const=self.const)

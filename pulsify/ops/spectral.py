@@ -137,7 +137,7 @@ class Frames(Rule):
             streams.append(Stream(0, out, (Need(0, a, window),)))
         return Plan(
             tuple(streams),
-            kind="custom",
+            kind="window",
             lower=lambda w: [_gather(w, n, g)],
             evaluate=lambda arrays: [np.take(arrays[0], _indices(n, g, arrays[0].shape[axis] - g.kernel + 1), axis)],
         )
