@@ -7,7 +7,7 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -153,15 +153,18 @@ def convert(
     if changes is not None:
         source = adapt(source, changes, options.axis)
     kept: list[Graph] = []
+    timely: set[str | None] = set()
 
     def keep(g: Graph) -> None:
+        if g.stage == "load":
+            timely.update(v.name for v in g.graph.inputs if g.time_axes(v))
         if g.stage == "type":
             kept.append(_snapshot(g))
 
     try:
         g = run(source, options, observe=keep)
     except (Refusal, UsageError) as e:
-        more = _more_hints(source, options, e)
+        more = _more_hints(source, options, e, timely)
         if more:
             raise type(e)(e.what, why=e.why, wire=e.wire, hint=[*e.hints, *more]) from e
         raise
@@ -171,8 +174,8 @@ def convert(
     return Conversion(g, kept[0], source, manifest, time.perf_counter() - start)
 
 
-def _more_hints(source: Source, options: Options, e: PulsifyError) -> list[str]:
-    """What the whole model suggests where it does not convert."""
+def _more_hints(source: Source, options: Options, e: PulsifyError, timely: Collection[str | None]) -> list[str]:
+    """What the whole model suggests where it does not convert; ``timely``: its inputs that stream, which are no states."""
     out = []
     if isinstance(e, Refusal) and e.baked:
         crop = baked_crop(source, options.axis)
@@ -182,7 +185,7 @@ def _more_hints(source: Source, options: Options, e: PulsifyError) -> list[str]:
         fine = outputs_that_work(source, lambda s: _runs(s, options))
         if fine:
             out.append(f"the other outputs alone: --outputs {','.join(fine)}")
-    pairs = state_pairs(source.model)
+    pairs = {a: b for a, b in state_pairs(source.model).items() if a not in timely}
     if pairs:
         out.append(f"{step_note(pairs)}; `pulsify explain` tells more")
     return out

@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
-from math import prod
+from math import isfinite, prod
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,12 @@ import onnx_ir as ir
 
 from pulsify.dim import Dim, DimLike, floor_div, symbols_of
 
-__all__ = ["UNIT", "AxisRegion", "Elems", "Fill", "Grid", "Iota", "Need", "Plan", "Shape", "Splice", "State", "Stream", "Window", "WireFact"]
+__all__ = ["UNIT", "AxisRegion", "Clipped", "Elems", "Fill", "Grid", "Iota", "Need", "Plan", "Shape", "Splice", "State", "Stream", "Window", "WireFact"]
 
 Shape = tuple[DimLike, ...]
+
+#: The types that hold the length of any stream.
+_HOLD_LENGTHS = frozenset(ir.DataType[t] for t in ("INT64", "INT32", "UINT64", "UINT32", "FLOAT", "DOUBLE"))
 
 #: Tensors up to this many elements carry their values symbolically.
 MAX_ELEMS = 64
@@ -62,12 +66,44 @@ class Grid:
     offsets: np.ndarray
 
 
-Value = Elems | Fill | Iota | Grid | None
+@dataclass(frozen=True, slots=True, eq=False)
+class Clipped:
+    """Element at index i is that of ``grid``, not below ``low`` and not above ``high`` where there is such a bound."""
+
+    grid: Grid
+    low: DimLike | None
+    high: DimLike | None
+
+    @property
+    def axis(self) -> int:
+        return self.grid.axis
+
+
+Value = Elems | Fill | Iota | Grid | Clipped | None
 
 
 @lru_cache(maxsize=65536)
 def _time_axes(shape: Shape, symbol: str) -> tuple[int, ...]:
     return tuple(a for a, d in enumerate(shape) if isinstance(d, Dim) and symbol in symbols_of(d))
+
+
+def _fits(dtype: ir.DataType, v: Any) -> bool:
+    """Whether the type holds the number: a whole one as it is, a broken one as the finite number next to it, an expression
+    of the stream's length as any recording makes it."""
+    if dtype in (ir.DataType.BOOL, ir.DataType.UNDEFINED) or isinstance(v, (bool, float, np.floating)):
+        return True
+    if isinstance(v, Dim):
+        return dtype in _HOLD_LENGTHS
+    if dtype.is_integer():
+        return bool(dtype.min <= v <= dtype.max and v == int(v))
+    if not dtype.is_floating_point():
+        return True
+    try:
+        with np.errstate(over="ignore"):
+            held = float(np.asarray(float(v)).astype(dtype.numpy()))
+    except OverflowError:
+        return False
+    return held == v if isinstance(v, Integral) else isfinite(held)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +150,13 @@ class WireFact:
             if sizes is not None and prod(sizes) <= MAX_ELEMS:
                 return np.full(sizes, self.value.value, dtype=object)
         return None
+
+    def fitting(self) -> WireFact:
+        """The same, without a value where an element is no number of the type: arithmetic wraps, rounds or overflows there."""
+        if self.value is None or isinstance(self.value, (Grid, Clipped)):
+            return self
+        numbers = self.value.array.flat if isinstance(self.value, Elems) else (self.value.start if isinstance(self.value, Iota) else self.value.value,)
+        return self if all(_fits(self.dtype, v) for v in numbers) else WireFact(self.dtype, self.shape, const=self.const)
 
     def sizes(self) -> tuple[int, ...] | None:
         """The shape as numbers, or None where a dimension is symbolic."""

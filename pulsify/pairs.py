@@ -5,6 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from pulsify.dim import DimLike
+from pulsify.graph import captured
 from pulsify.stages.load import declared_dims
 
 __all__ = ["state_pairs", "step_note"]
@@ -25,7 +26,7 @@ def state_pairs(model: ir.Model) -> dict[str, str]:
     """Pairs of one type and rank: by their names (``h``/``hn``, ``state``/``stateN``, ``cache_in``/``cache_out``,
     ``past_x``/``present_x``); because the input only starts the recurrences whose final states are the output; because
     the output is the input with frames put behind or in front of it (a cache); or because it is its gated update
-    ``f * input + ...`` (an unrolled cell)."""
+    ``f * input + ...`` (an unrolled cell). What is new in the last two comes from another input."""
     pairs: dict[str, str] = {}
     for v in model.graph.inputs:
         shape = declared_dims(v)
@@ -40,8 +41,8 @@ def state_pairs(model: ir.Model) -> dict[str, str]:
             if (
                 _stem(out.name or "") == stem
                 or (starts and starts == _ends(out))
-                or (_fits(shape, other) and v in _handed_on(out))
-                or (same and v in _updated(out))
+                or (_fits(shape, other) and v in _handed_on(out) and _something_new(out, v))
+                or (same and v in _updated(out) and _something_new(out, v))
             ):
                 pairs[v.name or ""] = out.name or ""
                 break
@@ -97,6 +98,22 @@ def _updated(out: ir.Value) -> set[ir.Value]:
             if product is not None and product.op_type == "Mul" and not product.domain:
                 found.update(w for v in product.inputs if v is not None for w in _moved_from(v) if w.is_graph_input())
     return found
+
+
+def _something_new(out: ir.Value, state: ir.Value) -> bool:
+    """Whether an output depends on another input of the model than its state."""
+    todo, seen = [out], {state}
+    while todo:
+        wire = todo.pop()
+        if wire in seen:
+            continue
+        seen.add(wire)
+        if wire.is_graph_input() and wire.const_value is None:
+            return True
+        node = wire.producer()
+        if node is not None:
+            todo.extend(v for v in (*node.inputs, *captured(node)) if v is not None)
+    return False
 
 
 def _moved_from(v: ir.Value) -> set[ir.Value]:

@@ -47,24 +47,35 @@ def feedback(g: Graph, node: ir.Node, wire: ir.Value, sources: Iterable[ir.Node]
     sources = list(sources)
     made = ", ".join(f"{n.op_type} node {n.name!r}" for n in sources) or "its length"
     why = f"its input {wire.name!r} summarises the whole stream ({made}), and every frame needs it"
-    hint = "only an output may depend on such a summary; use statistics of a window, or running ones"
+    hints = ["only an output may depend on such a summary; use statistics of a window, or running ones"]
     inputs = list(node.inputs)
     ahead = wire in inputs and any(v is not None and g.time_axes(v) for v in inputs[inputs.index(wire) :])
-    if node.op_type == "Concat" and ahead and sources and all(_last_frames(g, n) for n in sources):
+    ends = {_end(g, n) for n in sources}
+    if node.op_type == "Concat" and ahead and ends == {"last"}:
         why = f"its input {wire.name!r} is the last frames of the stream ({made}), and a frame before the end needs them"
-        hint = "circular padding joins a stream's end to its start: train with zeros, edge or mirrored padding instead"
+        hints = ["circular padding joins a stream's end to its start: train with zeros, edge or mirrored padding instead"]
+    elif node.op_type == "Concat" and ends <= {"first", "last"} and ends:
+        why = f"its input {wire.name!r} is made of frames of an end of the stream ({made}), and those are joined to a stream only as they are"
+        hints = ["repeat or mirror the frames at an end of the stream itself, as a Pad in mode edge or reflect does"]
+    elif ends == {"first"}:
+        why = f"its input {wire.name!r} is made of the first frames of the stream ({made}), and every frame needs it"
+        hints = [
+            "join first frames to a stream as they are (Concat along time, or Pad in mode edge), or let a Scan begin with frame 0",
+            "make what is computed from them an input of the model",
+        ]
     return Refusal(
         f"cannot pulsify {node.op_type} node {node.name!r}" + (f" on axis {axes[0]}" if axes else ""),
         why=why,
         wire=g.describe(wire),
-        hint=hint,
+        hint=hints,
     )
 
 
-def _last_frames(g: Graph, node: ir.Node) -> bool:
-    """Whether the node keeps frames counted from the end of a stream."""
+def _end(g: Graph, node: ir.Node) -> str:
+    """The end of a stream, ``first`` or ``last``, that the frames which the node keeps are counted from; none: empty."""
     if node.op_type != "Slice" or node.domain:
-        return False
+        return ""
     n = view(g, node, outputs=True)
     ranges = slice_ranges(n)
-    return any(isinstance(ranges[a][0], Dim) for a in n.streaming(0) if a in ranges)
+    starts = [ranges[a][0] for a in n.streaming(0) if a in ranges]
+    return "" if not starts else "last" if any(isinstance(s, Dim) for s in starts) else "first"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import onnx
+import pytest
 from onnx import TensorProto
 
 from models.wavenet import build
+from pulsify import Refusal, convert
 from pulsify.explain import explain
 from tests.graphs import G
 
@@ -115,3 +117,22 @@ def test_caches_and_unrolled_cells_are_states() -> None:
     new = g("Add", g("Mul", gate, c), g("Tanh", gate))
     y = g("Conv", whole, g.weight(2, 2, 4))
     assert explain(onnx.shape_inference.infer_shapes(g.model(y, kept, new))).pairs == {"left": kept, "cell": new}
+
+
+def test_a_stream_joined_with_what_is_made_of_it_is_no_state() -> None:
+    g = G()
+    x = g.input("x", [1, "S"])
+    rest = g("Sub", g("Slice", x, g.ints(1), g.ints(2**63 - 1), g.ints(1)), g("Slice", x, g.ints(0), g.ints(-1), g.ints(1)))
+    y = g("Concat", g("Slice", x, g.ints(0), g.ints(1), g.ints(1)), rest, axis=1)
+    assert explain(onnx.shape_inference.infer_shapes(g.model(y))).pairs == {}
+
+
+def test_what_streams_is_no_state_whatever_its_name() -> None:
+    g = G()
+    x, h = g.input("audio", [1, 4, "S"]), g.input("state", [1, 4, 1])
+    model = g.model(g("Softmax", x, axis=2), g("Add", h, h))
+    for k, name in enumerate(("audio_out", "state_out")):
+        model.graph.node[k].output[0] = model.graph.output[k].name = name
+    with pytest.raises(Refusal) as e:
+        convert(model, axis="S", pulse=2)
+    assert any("its states are state -> state_out;" in hint for hint in e.value.hints)

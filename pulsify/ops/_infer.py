@@ -72,7 +72,7 @@ def infer_node(g: Graph, node: ir.Node) -> None:
             hint="run onnx.shape_inference on the model first, or declare the shapes of its inputs",
         )
     for value, fact in zip(node.outputs, facts, strict=False):
-        g.facts[value] = fact
+        g.facts[value] = fact.fitting()
         if value.type is None:
             value.type = ir.TensorType(fact.dtype)
     for value in node.outputs[len(facts) :]:

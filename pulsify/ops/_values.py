@@ -11,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 from pulsify.dim import Dim, exact_div, floor
-from pulsify.facts import MAX_ELEMS, Elems, Fill, Grid, Iota, Value, WireFact
+from pulsify.facts import MAX_ELEMS, Clipped, Elems, Fill, Grid, Iota, Value, WireFact
 from pulsify.ops._rule import NodeView
 
 __all__ = ["LAWS", "pointwise_value"]
@@ -148,7 +148,9 @@ def _grid(n: NodeView, shape: tuple[Any, ...]) -> Value:
     if n.op in ("Cast", "Identity"):
         value = n.fact(0).value
         whole = n.op == "Identity" or ir.DataType(n.attr("to")) in (ir.DataType.INT64, ir.DataType.INT32)
-        return value if isinstance(value, Grid) and whole else None
+        return value if isinstance(value, (Grid, Clipped)) and whole else None
+    if n.op in ("Min", "Max", "Clip"):
+        return _clipped(n, shape)
     if n.op not in ("Add", "Sub") or len(n.inputs) != 2:
         return None
     for k, sign in ((0, 1), (1, 1)) if n.op == "Add" else ((0, -1),):
@@ -163,6 +165,27 @@ def _grid(n: NodeView, shape: tuple[Any, ...]) -> Value:
         if wide[1].shape[axis] == 1:
             return Grid(axis, f.value.step, wide[0] + sign * wide[1])
     return None
+
+
+def _clipped(n: NodeView, shape: tuple[Any, ...]) -> Value:
+    """``clip(step*i + offsets, low, high)``, each bound a scalar given once."""
+    bounds = [None if f is None else _scalar(f) for f in n.inputs]
+    at = [k for k, f in enumerate(n.inputs) if f is not None and bounds[k] is None]
+    if len(at) != 1 or (n.op == "Clip" and at != [0]) or (n.op != "Clip" and len(bounds) != 2):
+        return None
+    f = n.fact(at[0])
+    value = f.value
+    if f.shape != shape or f.dtype not in _INTS:
+        return None
+    if isinstance(value, Iota) and isinstance(value.start, int) and isinstance(value.step, int) and isinstance(shape[value.axis], Dim):
+        value = Grid(value.axis, value.step, np.full((1,) * len(shape), value.start))
+    old = value if isinstance(value, Clipped) else Clipped(value, None, None) if isinstance(value, Grid) else None
+    if old is None:
+        return None
+    low, high = [*bounds[1:], None, None][:2] if n.op == "Clip" else (None, bounds[1 - at[0]]) if n.op == "Min" else (bounds[1 - at[0]], None)
+    if (low is not None and old.low is not None) or (high is not None and (old.high is not None)):
+        return None
+    return Clipped(old.grid, old.low if low is None else low, old.high if high is None else high)
 
 
 def _whole_numbers(f: WireFact) -> np.ndarray | None:

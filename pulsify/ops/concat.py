@@ -17,7 +17,7 @@ from pulsify.ops._rule import NodeView, register
 
 
 class Concat(AxisRule):
-    status, note = "conditions", "along time: static frames before and after one stream"
+    status, note = "conditions", "along time: static frames before and after one stream, or copies of its own at the ends"
 
     def axis_of(self, n: NodeView) -> int:
         return n.axis(n.attr("axis"), len(n.shape(0)))

@@ -15,7 +15,7 @@ from pulsify.ops._rule import NodeView, register
 
 
 class Gather(AxisRule):
-    status, note = "conditions", "along time: windows, and frames at constant indices for static outputs"
+    status, note = "conditions", "along time: windows, clipped to the stream or not, and frames at constant indices for static outputs"
 
     def axis_of(self, n: NodeView) -> int:
         return n.axis(n.attr("axis", 0), len(n.shape(0)))
@@ -60,6 +60,9 @@ class Gather(AxisRule):
 
     def consumed(self, n: NodeView, k: int, axis: int) -> str:
         return "it looks frames up by index along time"
+
+    def hint(self, n: NodeView, k: int, axis: int) -> str:
+        return "look up windows, frames hop*j + k of window j; of a stream padded by a Pad where they reach beyond its ends"
 
 
 class Lookup(AxisRule):

@@ -52,7 +52,7 @@ def layout(node: ir.Node, ranks: list[int], out_ranks: list[int]) -> Layout:
 
 
 class Scan(Rule):
-    status, note = "conditions", "forward over time, the body free of time; not over another axis of a stream"
+    status, note = "conditions", "forward over time, the body free of time; may start with frame 0 of a stream; not over another axis of a stream"
 
     def infer(self, n: NodeView) -> list[WireFact]:
         count = n.attr("num_scan_inputs")

@@ -22,6 +22,10 @@ _KEEP = {
 }  # fmt: skip
 _LARGEST = 1 << 22
 
+#: What runtimes compute of whole numbers in double, some of them: it is folded where that makes no difference.
+_IN_DOUBLE = {"Pow", "ReduceL1", "ReduceL2", "ReduceMean", "ReduceProd", "ReduceSum", "ReduceSumSquare"}
+_EXACT = 2.0**53
+
 _RECURRENT = {"LSTM", "GRU", "RNN"}
 _RECURRENT_ATTRIBUTES = {"hidden_size", "direction", "layout", "linear_before_reset"}
 
@@ -59,9 +63,19 @@ def _known(g: Graph, node: ir.Node) -> list[ir.TensorProtocol] | None:
     arrays = evaluate_node(node, [None if f is None else f.array() for f in inputs], g.graph.opset_imports)
     if arrays is None or len(arrays) != len(facts):
         return None
-    if any(a.shape != f.shape for a, f in zip(arrays, facts, strict=True)):
+    if any(a.shape != f.shape or a.dtype != f.dtype.numpy() for a, f in zip(arrays, facts, strict=True)):
         return None
-    return [ir.tensor(np.ascontiguousarray(a), dtype=f.dtype) for a, f in zip(arrays, facts, strict=True)]
+    if node.op_type in _IN_DOUBLE and facts[0].dtype.is_integer() and not _agrees_in_double(g, node, arrays[0]):
+        return None
+    return [ir.tensor(np.asarray(a, order="C"), dtype=f.dtype) for a, f in zip(arrays, facts, strict=True)]
+
+
+def _agrees_in_double(g: Graph, node: ir.Node, result: np.ndarray) -> bool:
+    arrays = [None if v is None else g.facts[v].array() for v in node.inputs]
+    number = arrays[:1] if node.op_type != "Pow" else arrays
+    wide = [None if a is None else a.astype(np.float64) for a in number] + arrays[len(number) :]
+    found = evaluate_node(node, wide, g.graph.opset_imports)
+    return found is not None and bool(np.all((np.trunc(found[0]) == result) & (np.abs(found[0]) < _EXACT)))
 
 
 def _size(f: WireFact) -> int:

@@ -1,6 +1,9 @@
 """A Gather along time whose indices march with it, ``hop*j + offset[k]``, is a window: Frames (ops/spectral.py).
 
-Frames makes all windows the stream has; where the indices stop earlier, the rest is cropped behind it.
+Frames makes all windows the stream has; where the indices stop earlier, the rest is cropped behind it. Indices clipped to the
+stream look up its end frames again and again, which is edge padding::
+
+    Gather(x, clip(i, 0, L - 1))  =  Gather(Pad(x, edge, b, a), i + b)            for -b <= i < L + a
 """
 
 from __future__ import annotations
@@ -10,8 +13,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from pulsify.dim import law
-from pulsify.facts import Grid, Iota
+from pulsify.dim import Dim, DimLike, law
+from pulsify.facts import Clipped, Grid, Iota
 from pulsify.graph import DOMAIN, Graph
 from pulsify.ops._infer import infer_node, view
 from pulsify.rewrites._edit import Editor
@@ -37,7 +40,8 @@ def _unflatten(edit: Editor, node: ir.Node) -> None:
     matrix, shape = flat.inputs[0], g.facts[data].shape
     value = None if matrix is None else g.facts[matrix].value
     one_row = len(g.facts[index].shape or ()) == 1
-    if shape is None or not one_row or not isinstance(value, Grid) or value.axis != 0 or value.offsets.ndim < 2:
+    grid = value.grid if isinstance(value, Clipped) else value
+    if shape is None or not one_row or not isinstance(grid, Grid) or grid.axis != 0 or len(g.facts[matrix].shape or ()) < 2:  # type: ignore[index]
         return
     axis = node.attributes.get_int("axis", 0) % len(shape)
     rest = shape[axis + 1 :]
@@ -60,11 +64,17 @@ def _frames(edit: Editor, node: ir.Node) -> int:
     if data is None or index is None or n.fact(0).shape is None:
         return 0
     axis = n.axis(n.attr("axis", 0), len(n.shape(0)))
-    fact = n.fact(1)
-    value = fact.value
+    value = n.fact(1).value
+    clipped = value if isinstance(value, Clipped) else None
+    value = clipped.grid if clipped is not None else value
     if axis not in n.streaming(0) or not isinstance(value, (Iota, Grid)) or n.streaming(1) != (value.axis,):
         return 0
     start = value.offsets if isinstance(value, Grid) else value.start
+    beside = (0, 0) if clipped is None else _beside(g, clipped, n.shape(0)[axis], n.shape(1)[clipped.axis])
+    if beside is None:
+        return 0
+    before, after = beside
+    start = start + before  # type: ignore[operator]
     if not isinstance(value.step, int) or value.step < 1 or not isinstance(start, (int, np.ndarray)) or np.min(start) < 0:
         return 0
     shape = n.shape(1)
@@ -75,6 +85,11 @@ def _frames(edit: Editor, node: ir.Node) -> int:
     grid = [-1 if a == value.axis else int(d) for a, d in enumerate(shape)]  # type: ignore[call-overload]
     attributes: dict[str, Any] = {"axis": axis, "grid": grid, "hop": value.step, "offsets": [int(v) for v in wide.reshape(-1)]}
     time = axis + value.axis
+    source = data
+    if before or after:
+        flat = [0] * (2 * n.fact(0).rank)
+        flat[axis], flat[axis + n.fact(0).rank] = before, after
+        data = edit.before(node, "Pad", [data, edit.const(flat)], f"{node.outputs[0].name}.padded", {"mode": "edge"})
     out = edit.before(node, "Frames", [data], f"{node.outputs[0].name}.frames", attributes, DOMAIN)
     made = g.facts[out].shape
     assert made is not None
@@ -82,12 +97,15 @@ def _frames(edit: Editor, node: ir.Node) -> int:
     crop = int(form.table[0]) if form is not None and form.rate == 0 and len(set(form.table)) == 1 else 1
     if crop > 0:
         edit.forget(out.producer())  # type: ignore[arg-type]
+        if data is not source:
+            edit.forget(data.producer())  # type: ignore[arg-type]
         return 0
     # The node itself keeps the name of the output.
     node.attributes.clear()
     if crop == 0:
         node.op_type, node.domain = "Frames", DOMAIN
         node.resize_inputs(1)
+        node.replace_input_with(0, data)
         for name, v in attributes.items():
             node.attributes.add(ir.convenience.convert_attribute(name, v))
         edit.forget(out.producer())  # type: ignore[arg-type]
@@ -99,3 +117,20 @@ def _frames(edit: Editor, node: ir.Node) -> int:
             node.replace_input_with(k, wire)
     infer_node(g, node)
     return 1
+
+
+def _beside(g: Graph, clipped: Clipped, length: DimLike, count: DimLike) -> tuple[int, int] | None:
+    """Copies of the first and of the last frame that so many rows of clipped indices look up; None where a bound that matters is
+    not the end of the stream, or the copies grow with it."""
+    grid, low, high = clipped.grid, clipped.low, clipped.high
+    first = int(grid.offsets.min())
+    before = 0
+    if low is not None and (isinstance(low, Dim) or low > first):
+        if low != 0:
+            return None
+        before = -first
+    if high is None:
+        return before, 0
+    beyond = law(grid.step * (count - 1) + int(grid.offsets.max()) - high, g.symbol)
+    after = None if beyond is None or beyond.rate != 0 else max(0, *(int(t) for t in beyond.table))
+    return None if after is None or (after and high != length - 1) else (before, after)

@@ -1,4 +1,7 @@
-"""Frames looked up at constant indices along time are a Slice around them, and a lookup in what is static then."""
+"""Frames looked up at constant indices along time are a Slice around them, and a lookup in what is static then.
+
+One frame is the Slice of it without its axis: ``Gather(x, i) = Squeeze(x[i : i + 1])``.
+"""
 
 from __future__ import annotations
 
@@ -32,6 +35,10 @@ def _slice(edit: Editor, node: ir.Node) -> int:
     stem = node.outputs[0].name
     bounds = [edit.const([b], f"{stem}.bound") for b in (low, high + 1 if high != -1 else END, axis)]
     frames = edit.before(node, "Slice", [node.inputs[0], *bounds], f"{stem}.frames", None)
+    if index.ndim == 0:
+        edit.become(node, "Squeeze", [frames, edit.const([axis], f"{stem}.axis")])
+        infer_node(g, node)
+        return 1
     node.replace_input_with(0, frames)
     node.replace_input_with(1, edit.const(index - low, f"{stem}.index"))
     infer_node(g, node)

@@ -14,6 +14,7 @@ from pulsify.rewrites import (
     drop_identities,
     exclusive_sums,
     first_frames,
+    first_states,
     fix_shapes,
     fold_constants,
     frame_gathers,
@@ -40,7 +41,7 @@ from pulsify.rewrites import (
 __all__ = ["REWRITES", "declutter"]
 
 #: In order; each is one pass over the graph.
-REWRITES = (fold_constants, drop_identities, wide_bounds, full_sequences, zero_starts, triangles, tables, fix_shapes, drop_dead, movers_first, frame_gathers, exclusive_sums, variances, block_transposed, split_resizes, open_shuffles, plain_pools, static_frames, split_as_slices, first_frames, constant_joins, split_pads, split_axes, fuse_pads, pads_ahead, guard_operands, merge_equals, drop_dead)
+REWRITES = (fold_constants, drop_identities, wide_bounds, full_sequences, zero_starts, triangles, tables, fix_shapes, drop_dead, movers_first, frame_gathers, exclusive_sums, variances, block_transposed, split_resizes, open_shuffles, plain_pools, static_frames, split_as_slices, first_frames, first_states, constant_joins, split_pads, split_axes, fuse_pads, pads_ahead, guard_operands, merge_equals, drop_dead)
 
 
 def declutter(g: Graph) -> Graph:

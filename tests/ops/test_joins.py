@@ -190,13 +190,13 @@ def test_two_streams_are_refused() -> None:
 
 
 def test_the_first_frame_fed_back_is_refused() -> None:
-    with pytest.raises(Refusal, match="summarises the whole stream"):
+    with pytest.raises(Refusal, match="is made of the first frames of the stream"):
         verify(lambda g, x: g("Sub", x, cut(g, x, 0, 1)), [1, 2, "S"])
 
 
-def test_the_last_frame_joined_to_the_stream_is_refused() -> None:
-    with pytest.raises(Refusal, match="summarises the whole stream"):
-        verify(lambda g, x: g("Concat", x, cut(g, x, -1), axis=2), [1, 2, "S"])
+def test_the_last_frame_joined_to_another_stream_is_refused() -> None:
+    with pytest.raises(Refusal, match="is made of frames of an end of the stream"):
+        verify(lambda g, x: g("Concat", g("Relu", x), cut(g, x, -1), axis=2), [1, 2, "S"])
 
 
 def test_frames_from_the_middle_are_refused() -> None:

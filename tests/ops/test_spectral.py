@@ -329,11 +329,60 @@ def test_indices_that_run_backwards_are_refused() -> None:
     refused(g, g("Gather", x, g("Sub", whole, rows), axis=1), "looks frames up by index along time")
 
 
-def test_indices_clamped_at_the_end_are_refused() -> None:
+def clipped(g: G, x: str, axis: int, offsets: list[int], how: str) -> str:
+    """``clip(arange(S)[:, None] + offsets, 0, S - 1)``."""
+    whole = g("Squeeze", g("Shape", x, start=axis, end=axis + 1))
+    zero, last = g.const(0, np.int64), g("Sub", whole, g.const(1, np.int64))
+    rows = g("Add", g("Unsqueeze", g("Range", zero, whole, g.const(1, np.int64)), g.ints(1)), g.const([offsets], np.int64))
+    return g("Clip", rows, zero, last) if how == "Clip" else g("Min", g("Max", zero, rows), last)
+
+
+@given(how=st.sampled_from(["Clip", "Min"]), low=st.integers(-3, 1), high=st.integers(0, 3), context=contexts, batch=batches, at=pulses())
+@examples(16)
+def test_spliced_frames(how: str, low: int, high: int, context: str, batch: Any, at: Any) -> None:
+    """Frames with their neighbours, those beyond the ends being the first or the last frame."""
+    offsets = list(range(low, max(low, high) + 1))
+    verify(lambda g, x: g("Gather", x, clipped(g, x, 2, offsets, how), axis=2), [batch, 2, "S"], context, at, rank=4, least=False)
+
+
+def test_spliced_frames_wait_for_the_frames_they_show() -> None:
+    g = G()
+    x = g.input("x", ["N", "S", 4])
+    model = g.model(g("Gather", x, clipped(g, x, 1, [-3, -2, -1, 0, 1, 2, 3], "Clip"), axis=1))
+    assert check(model, "S", (1, "P")).manifest["outputs"][0]["delay"] == 3
+    check_least_delay(model)
+
+
+def test_low_frame_rates() -> None:
+    """Every sixth frame with the six that follow, the last frame standing in for those that are missing."""
+    g = G()
+    x = g.input("x", ["N", "S", 4])
+    first = g("Slice", x, g.ints(0), g.ints(1), g.ints(1))
+    x = g("Concat", g("Tile", first, g.ints(1, 3, 1)), x, axis=1)
+    whole = g("Squeeze", g("Shape", "x", start=1, end=2))
+    count = g("Div", g("Add", whole, g.const(5, np.int64)), g.const(6, np.int64))
+    rows = g("Mul", g("Range", g.const(0, np.int64), count, g.const(1, np.int64)), g.const(6, np.int64))
+    rows = g("Add", g("Unsqueeze", rows, g.ints(1)), g.const([list(range(7))], np.int64))
+    y = g("Gather", x, g("Min", rows, g("Add", whole, g.const(2, np.int64))), axis=1)
+    check(g.model(y), "S", (6, 12, "P"))
+
+
+@pytest.mark.parametrize("bounds", [(0, 6), (1, 1), (-1, 1)])
+def test_indices_clipped_elsewhere_are_refused(bounds: tuple[int, int]) -> None:
     g = G()
     x = g.input("x", [1, "S"])
     whole = g("Squeeze", g("Shape", x, start=1, end=2))
-    last = g("Sub", whole, g.const(1, np.int64))
-    rows = g("Range", g.const(0, np.int64), whole, g.const(1, np.int64))
+    rows = g("Range", g.const(0, np.int64), g("Sub", whole, g.const(4, np.int64)), g.const(1, np.int64))
+    rows = g("Add", g("Unsqueeze", rows, g.ints(1)), g.const([[-2, 0]] if bounds[0] < 0 else [[0, 1]], np.int64))
+    rows = g("Clip", rows, g.const(bounds[0], np.int64), g("Sub", whole, g.const(bounds[1], np.int64)))
+    refused(g, g("Gather", x, rows, axis=1), r"frames hop\*j \+ k of window j")
+
+
+def test_a_clip_that_never_clips_is_none() -> None:
+    g = G()
+    x = g.input("x", [1, "S"])
+    whole = g("Squeeze", g("Shape", x, start=1, end=2))
+    rows = g("Range", g.const(0, np.int64), g("Sub", whole, g.const(4, np.int64)), g.const(1, np.int64))
     rows = g("Add", g("Unsqueeze", rows, g.ints(1)), g.const([[0, 1]], np.int64))
-    refused(g, g("Gather", x, g("Min", rows, last), axis=1), "Gather")
+    c = check(g.model(g("Gather", x, g("Clip", rows, g.const(-3, np.int64), g("Sub", whole, g.const(3, np.int64))), axis=1)), "S", (1, "P"))
+    assert c.manifest["valid"] is None

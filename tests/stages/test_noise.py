@@ -8,7 +8,8 @@ import pytest
 
 from pulsify.api import Conversion, convert
 from pulsify.errors import VerificationError
-from pulsify.stages.verify import Report, verify
+from pulsify.stages._nearer import nearer
+from pulsify.stages.verify import Report, batch_session, verify
 from tests.graphs import G
 
 
@@ -41,3 +42,32 @@ def test_more_than_rounding_is(slope: float, factor: float) -> None:
 
 def test_noise_is_not_measured_where_all_is_well() -> None:
     assert steep(1).verify().noise == 0
+
+
+def upsampled(more: bool = False) -> Conversion:
+    """A linear Resize by 10, whose weights onnxruntime rounds the more the further from the start, behind a convolution."""
+    g = G()
+    x = g.input("x", [1, 2, "S"])
+    y = g("Resize", g("Conv", x, g.weight(2, 2, 3), pads=[2, 0]), "", g.const(np.array([1, 1, 10], np.float32)), mode="linear")
+    if more:  # a value that depends on the whole past
+        y = g("CumSum", g("Mul", y, g.const(np.float32(1e-3))), g.const(2, np.int64))
+    return convert(g.model(y), axis="S", pulse=500)
+
+
+def test_positions_rounded_far_from_the_start_are_no_disagreement() -> None:
+    report = off_by(upsampled(), 1)
+    assert report.worst <= 1e-5 < report.noise < 1e-3
+
+
+@pytest.mark.parametrize("factor", [1 + 5e-5, 1.01])
+def test_but_what_differs_more_near_the_start_is(factor: float) -> None:
+    with pytest.raises(VerificationError, match="disagrees with the batch model"):
+        off_by(upsampled(), factor)
+
+
+def test_parts_of_a_stream_say_nothing_of_a_memory_without_bound() -> None:
+    done = upsampled(more=True)
+    (o,) = done.manifest["outputs"]
+    session, inputs = batch_session(done.source, done.batch), {"x": np.ones((1, 2, 999), np.float32)}
+    (want,) = session.run(None, inputs)
+    assert nearer(done.manifest, o, session, inputs, want, 999) is None
