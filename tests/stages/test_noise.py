@@ -13,11 +13,11 @@ from pulsify.stages.verify import Report, batch_session, verify
 from tests.graphs import G
 
 
-def steep(slope: float) -> Conversion:
+def steep(slope: float, function: str = "Exp") -> Conversion:
     """``exp(slope * conv(x))``: relative errors of the convolution come out ``slope`` times as large."""
     g = G()
     y = g("Conv", g.input("x", [1, 2, "S"]), g.const(np.full((1, 2, 3), 0.2, np.float32)), pads=[2, 0])
-    return convert(g.model(g("Exp", g("Mul", y, g.const(np.float32(slope))))), axis="S", pulse=2)
+    return convert(g.model(g(function, g("Mul", y, g.const(np.float32(slope))))), axis="S", pulse=2)
 
 
 def off_by(done: Conversion, factor: float) -> Report:
@@ -38,6 +38,12 @@ def test_rounding_is_no_disagreement() -> None:
 def test_more_than_rounding_is(slope: float, factor: float) -> None:
     with pytest.raises(VerificationError, match="disagrees with the batch model"):
         off_by(steep(slope), factor)
+
+
+def test_what_rounding_alone_moves_at_will_is_told_so() -> None:
+    with pytest.raises(VerificationError, match="too sensitive to tell") as e:
+        off_by(steep(1e6, "Sin"), 1 + 1e-7)
+    assert "unit in the last place" in str(e.value) and "bug of pulsify" not in str(e.value)
 
 
 def test_noise_is_not_measured_where_all_is_well() -> None:
