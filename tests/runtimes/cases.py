@@ -19,6 +19,7 @@ from models.registry import fetch
 from pulsify import convert
 from pulsify.stages.verify import batch_session
 from tests.graphs import G
+from tests.rewrites.test_narrow_histories import Quantised
 from tests.test_runtime import PADDED
 
 #: Largest difference from the batch model, in parts of the output's largest value. Every runtime has its own kernels.
@@ -53,6 +54,13 @@ def scales() -> onnx.ModelProto:
     return g.model(g("Conv", y, g.weight(2, 8, 3), pads=[1, 1]))
 
 
+def quantised() -> onnx.ModelProto:
+    """A wire of eight bits with a history, padded by its zero point; what it becomes is not rounded again."""
+    n = Quantised(np.uint8, 113, seed=6)
+    q = n.narrow(n.g.input("x", ["N", 4, "S"]))
+    return n.g.model(n.conv(q, 4, 3, [1, 1]), n.conv(q, 4, 3, [4, 0], dilations=[2]))
+
+
 @dataclass(frozen=True)
 class Case:
     """A model, its stream symbol and pulse, and the stream's length in frames."""
@@ -78,6 +86,7 @@ CASES = (
     Case("padded_short", lambda: PADDED, "S", 16, 5),
     Case("recurrent", recurrent, "S", 4, 30),
     Case("summing", summing, "S", 5, 33),
+    Case("quantised", quantised, "S", 4, 37),
     Case("tcn_onnxruntime", lambda: depthwise.tcn(8, 16, depth=3), "S", 4, 29, target="onnxruntime"),
     Case("gru_native", lambda: recurrent_layers.build("GRU", 592, 1, 8), "S", 2, 21, target="onnxruntime-native"),
     Case("gigaam_v3_conv", lambda: fetch("gigaam_v3_conv"), "N", 160, 4001, real=True),
