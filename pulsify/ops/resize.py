@@ -28,7 +28,7 @@ from pulsify.facts import Need, Plan, Stream, Window, WireFact
 from pulsify.graph import DOMAIN
 from pulsify.ops._rule import NodeView, Rule, register
 
-__all__ = ["Blocks", "blocks", "resized", "time_ratio"]
+__all__ = ["Blocks", "blocks", "interpolated", "resized", "time_ratio"]
 
 #: Terms of a ratio are at most this; longer ones are no ratio anybody wrote.
 _LARGEST = 1024
@@ -80,6 +80,11 @@ def resized(n: NodeView) -> dict[int, tuple[str, Any]]:
             n.refuse(f"its scales {n.wires[2]!r} are computed from data", hint="export with constant scales")
         array = np.array([float(e) for e in elems.flat])
     return {a: ("scale", np.float32(v)) for a, v in zip(axes, array.reshape(-1), strict=True)}
+
+
+def interpolated(n: NodeView) -> list[int]:
+    """The axes that a Resize moves frames along: by a scale that is not 1, whatever length it comes to, or to another size."""
+    return sorted(a for a, (kind, v) in resized(n).items() if (v != 1 if kind == "scale" else v != n.shape(0)[a]))
 
 
 def out_length(n: NodeView, a: int, d: DimLike, how: tuple[str, Any]) -> DimLike:
@@ -235,26 +240,29 @@ class Resize(Rule):
         streams = tuple(Stream(0, a, (Need(0, a),)) for a in n.streaming(0))
         how, shape, out = resized(n), n.shape(0), self.infer(n)[0].shape
         assert out is not None
-        axes = [a for a in range(len(shape)) if shape[a] != out[a]]
+        axes = interpolated(n)
         if n.attr("mode", "nearest") == "nearest" or not streams or not 0 < len(axes) < 4:
             return Plan(streams)
         scales = [v if kind == "scale" else np.float32(v) / np.float32(int(shape[a])) for a in axes for kind, v in [how[a]]]
-        return Plan(streams, kind="window", lower=lambda low: [_apart(low, n.streaming(0), axes, scales, out)])
+        return Plan(streams, kind="window", lower=lambda low: [_apart(low, n, axes, scales, out)])
 
 
-def _apart(low: Any, time: Sequence[int], axes: Sequence[int], scales: Sequence[np.float32], shape: Sequence[DimLike]) -> Any:
+def _apart(low: Any, n: NodeView, axes: Sequence[int], scales: Sequence[np.float32], shape: Sequence[DimLike]) -> Any:
     """The axes that are resized, as pictures of their own: ``[.., F] -> [-1, 1, .., F]``. A runtime interpolates over the last
     two axes at once, over all of other ranks than four, and a frame or a row beside another would come in with a weight of 0,
     as NaN if it is that. Of a picture one frame high it finds no other."""
-    frames = {a: low.frames(0, a) for a in time}
+    frames = {a: low.frames(0, a) for a in n.streaming(0)}
     if len(shape) == 4 and all(frames.get(a) == 1 for a in (2, 3) if a not in axes):
         return low.clone(low.inputs)[0]
+    before = n.shape(0)
+    for a in axes:
+        if isinstance(before[a], Dim):
+            n.refuse(f"it interpolates axis {a}, whose length {before[a]} is not a fixed size", axis=a, hint=f"fix {before[a]} in the model")
     rest = [a for a in range(len(shape)) if a not in axes]
     order = [*rest, *axes]
     moved = order != list(range(len(shape)))
     wire = low.op("Transpose", [low.inputs[0]], "aside", perm=order) if moved else low.inputs[0]
     lone = [1] if len(axes) == 1 else []
-    before = low.facts[0].shape
     wire = low.op("Reshape", [wire, low.dims([-1, 1, *lone, *(before[a] for a in axes)])], "pictures")
     kept = {k: v for k, v in low.attributes().items() if k not in ("axes", "keep_aspect_ratio_policy")}
     sizes = [int(before[a]) for a in axes]

@@ -14,7 +14,7 @@ from pulsify.dim import Dim, DimLike
 from pulsify.graph import DOMAIN, Graph
 from pulsify.ops._infer import infer_node, view
 from pulsify.ops._rule import NodeView
-from pulsify.ops.resize import Blocks, blocks, resized, time_ratio
+from pulsify.ops.resize import Blocks, blocks, interpolated, resized, time_ratio
 from pulsify.rewrites._edit import Editor
 from pulsify.rewrites.fix_shapes import END
 
@@ -32,13 +32,13 @@ def apply(g: Graph) -> int:
 
 def _split(edit: Editor, node: ir.Node) -> int:
     n = view(edit.g, node, outputs=True)
-    how, shape, out = resized(n), n.shape(0), n.outputs[0].shape
+    how, out = resized(n), n.outputs[0].shape
     assert out is not None
     time = [a for a in n.streaming(0) if a in how]
     moved = [a for a in time if time_ratio(n, a, how[a]) != 1]
     if len(moved) > 1:
         n.refuse("it resizes two time axes", axis=moved[0])
-    others = [a for a in how if a not in time and out[a] != shape[a]]
+    others = [a for a in interpolated(n) if a not in time]
     source = node.inputs[0]
     assert source is not None
     if others:
@@ -46,6 +46,9 @@ def _split(edit: Editor, node: ir.Node) -> int:
             n.refuse("it crops and resizes at once", axis=others[0], hint="crop with a Slice")
         if not moved and all(kind == "scale" for kind, _ in how.values()):
             return 0
+        if all(out[a] == n.shape(0)[a] for a in others):
+            # A Resize that changes no length is a copy to the runtime; beside another axis it is none.
+            n.refuse(f"it moves axis {others[0]} by a scale that leaves its length as it is", axis=others[0], hint="scale that axis by 1")
         source = _other_axes(edit, n, node, source, others)
     if not moved:
         return edit.bypass(node, source)

@@ -264,3 +264,28 @@ def test_other_axes_leave_frames_alone(data: st.DataObject) -> None:
         scales = [data.draw(st.sampled_from([0.5, 1.0, 1.5, 2.0, 3.0])) if a in axes else 1.0 for a in range(rank)]
         y = g("Resize", x, "", g.const(np.float32(scales)), mode=mode, coordinate_transformation_mode=where)
     check(g.model(y), pulses=data.draw(pulses()))
+
+
+@pytest.mark.parametrize("mode, scales", [("linear", (1, 1, 1, 1.2)), ("nearest", (1, 1, 1, 1.2)), ("nearest", (1, 1.2, 1, 2)), ("cubic", (1, 1, 1.2, 2))])
+def test_a_scale_that_leaves_a_length_as_it_is(mode: str, scales: tuple[float, ...]) -> None:
+    """``floor(1.2*4) = 4``: a copy alone, and as many numbers at other places beside an axis whose length changes."""
+    g = G()
+    shape = [1, "S", 4, 4] if mode == "cubic" else [1, 4, "S", 4]
+    check(g.model(g("Resize", g.input("x", shape), "", g.const(np.float32(scales)), mode=mode)), pulses=(1, 4))
+
+
+@pytest.mark.parametrize("mode", ["nearest", "linear"])
+def test_beside_time_such_a_scale_is_refused(mode: str) -> None:
+    g = G()
+    model = g.model(g("Resize", g.input("x", [1, 4, "S", 4]), "", g.const(np.float32([1, 1, 2, 1.2])), mode=mode))
+    with pytest.raises(Refusal, match="leaves its length as it is"):
+        convert(model, axis="S")
+
+
+def test_interpolation_of_an_axis_of_any_length() -> None:
+    """Frame by frame it needs no length; side by side frames would be read by each other."""
+    g = G()
+    model = g.model(g("Resize", g.input("x", ["N", 2, "S", "F"]), "", g.const(np.float32([1, 1, 1, 2])), mode="linear"))
+    convert(model, axis="S", pulse=1).verify()
+    with pytest.raises(Refusal, match="whose length F is not a fixed size"):
+        convert(model, axis="S", pulse=4)
